@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, cast
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from sqlalchemy import event
-from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.pool import NullPool
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from ampho.database.redirect import Creator, Led, Used, is_led, loop_of, wait_in
 from ampho.errors import DatabaseError
 
 if TYPE_CHECKING:
-    import asyncio
     from types import TracebackType
 
     from sqlalchemy import URL
@@ -35,23 +35,43 @@ _COMMITS = re.compile(
 )
 """The statements before which MariaDB and MySQL commit."""
 
+_READ = re.compile(
+    r"(\s|\(|--.*\n)*(SELECT|WITH|SHOW|DESCRIBE|DO 0|PRAGMA(?!.*=))\b(?!.*\b(INSERT|UPDATE|DELETE|MERGE|INTO)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The statements that only read. All others may write."""
+
+_SAVEPOINT = re.compile(
+    r"\s*(?P<what>SAVEPOINT|RELEASE|ROLLBACK(\s+(WORK|TRANSACTION))?\s+TO)\s+(SAVEPOINT\s+)?(?P<name>[^\s;]+)",
+    re.IGNORECASE,
+)
+
+_EXECUTES = ("execute", "executemany", "executescript", "callproc", "copy", "stream")
+"""The methods of connections and cursors that may write."""
+
 _REMEDY = "Use the fixture ampho_database for this test."
+_OVERLAP = (
+    "Two transactions of this test overlap, and the first to write is rolled back, which one connection cannot do."
+    " Commit or roll back one before the other writes, or use the fixture ampho_database."
+)
 
 
 class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
     """Puts everything that an engine executes into one transaction, which is rolled back at the end.
 
     All connections of the engine share one connection of the driver. A commit cannot be rolled back by the app
-    afterwards, but it does not end the transaction. A rollback goes back to the last commit, or to the begin of the
-    app's own transaction if that is later. A connection with the isolation level ``AUTOCOMMIT`` commits when it is
-    returned. Other isolation levels have no effect. On MariaDB and MySQL, DDL raises an error, because it commits.
+    afterwards, but it does not end the transaction. A rollback undoes what its own connection wrote since the last
+    commit, and raises an error if another connection wrote after it. A connection with the isolation level
+    ``AUTOCOMMIT`` commits when it is returned. Other isolation levels have no effect. On MariaDB and MySQL, DDL raises
+    an error, because it commits.
 
     Sequences and other counters are not rolled back, and deferred constraints are never checked.
 
     :param engine: an engine that is :class:`redirected <ampho.database.redirect.redirected>`. Its pool keeps the
         connection for the next test.
     :param transactions: the transactions of all engines for the same database, each of which has an event loop.
-    :raises DatabaseError: at the end, if a statement such as ``COMMIT`` ended the transaction.
+    :raises DatabaseError: if a rollback would undo what another connection wrote, and at the end, if a statement such
+        as ``COMMIT`` ended the transaction.
     """
 
     def __init__(self, engine: Engine, transactions: list[Transaction] | None = None) -> None:
@@ -61,6 +81,7 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
         self._transactions: list[Transaction] = []
         self._all_transactions = [] if transactions is None else transactions
         self._patches = ExitStack()
+        self._locks: dict[object, _Lock] = {}
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -89,9 +110,13 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
 
     def _lend(self) -> Any:  # noqa: ANN401 (Lent has the attributes of any driver's connection)
         loop = loop_of(self.engine)
+        with self._locks.setdefault(loop, _Lock(is_async=self.engine.dialect.is_async)).held():
+            return self._transaction_in(loop).lend()
+
+    def _transaction_in(self, loop: asyncio.AbstractEventLoop | None) -> Transaction:
         for transaction in self._transactions:
             if transaction.loop is loop:
-                return transaction.lend()
+                return transaction
         if any(transaction.has_commits for transaction in self._all_transactions):
             raise DatabaseError(
                 "This test wrote to the database in another event loop, which has a transaction of its own. Use one"
@@ -100,7 +125,7 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
         transaction = Transaction(self._pool.connect(), self.engine.dialect, loop)
         self._transactions.append(transaction)
         self._all_transactions.append(transaction)
-        return transaction.lend()
+        return transaction
 
     def _close(self) -> None:
         with ExitStack() as stack:
@@ -110,12 +135,31 @@ class in_one_transaction(Led):  # noqa: N801 (it is used like a function)
                 stack.callback(transaction.finish)
 
 
+class _Lock:
+    """Lets one thread or one task at a time use a connection."""
+
+    def __init__(self, *, is_async: bool) -> None:
+        self._lock = asyncio.Lock() if is_async else RLock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock while the context manager is active."""
+        acquired: Any = self._lock.acquire()
+        if not isinstance(acquired, bool):
+            await_only(acquired)
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
 class Transaction:
     """A transaction of one connection of the driver, in which the transactions of the app are savepoints.
 
-    ``ampho_0`` is the savepoint of the last commit. If a transaction of the app begins during another one, it has a
-    savepoint of its own.
+    What the app's connections wrote since the last commit of all of them forms layers. Whenever another connection
+    writes than before, a layer begins with the savepoint ``ampho_<index>``. The first one is that of the last commit.
 
+    :ivar abandoned: connections of the app that were closed where they could not be rolled back.
     :ivar autocommits: whether the engine commits each statement by default.
     :ivar loop: the event loop of the connection.
     :ivar has_commits: whether the app has committed anything.
@@ -126,7 +170,11 @@ class Transaction:
     ) -> None:
         self._connection = connection
         self._dialect = dialect
-        self._begun: list[Lent] = []  # in this order
+        self._layers: list[Lent | None] = []  # who wrote each of them; None if it is committed
+        self._lock = _Lock(is_async=dialect.is_async)
+        self._overlapped = False
+        self._failed: Lent | None = None
+        self.abandoned: list[Lent] = []
         self._restore: Callable[[], None] = lambda: None
         self._ended = False
         self.loop: asyncio.AbstractEventLoop | None = loop
@@ -156,42 +204,138 @@ class Transaction:
         """Return the connection for a connection of the app."""
         return cast("DBAPIConnection", Lent(self))
 
-    def begin(self, lent: Lent) -> None:
-        """Begin a transaction of the app."""
-        if lent in self._begun or self._ended:
+    @contextmanager
+    def _used(self, lent: Lent) -> Iterator[None]:
+        with self._lock.held():
+            while self.abandoned:
+                self._end(self.abandoned.pop())
+            if self._failed and self._failed is not lent:
+                self._recover()
+            yield
+
+    def execute(self, lent: Lent, statement: object, execute: Callable[[], Any]) -> Any:  # noqa: ANN401 (the driver's)
+        """Execute a statement of a connection of the app, and remember whether it may have written."""
+        with self._used(lent):
+            if self._overlapped:
+                raise DatabaseError(_OVERLAP)
+            if isinstance(statement, str) and _READ.match(statement):
+                with self._guarded(lent):
+                    return execute()
+            if isinstance(statement, str) and self._is_needless(lent, statement):
+                return None
+            with self._layer_of(lent), self._guarded(lent):
+                result = execute()
+            found = _SAVEPOINT.match(statement) if isinstance(statement, str) else None
+            if found and found["what"].upper() == "SAVEPOINT":
+                lent.savepoints[found["name"]] = len(self._layers)
+            return result
+
+    def _is_needless(self, lent: Lent, statement: str) -> bool:
+        """Return whether a statement would only release a savepoint, together with layers of other connections.
+
+        :raises DatabaseError: if the statement would roll such layers back.
+        """
+        found = _SAVEPOINT.match(statement)
+        since = lent.savepoints.get(found["name"], 0) if found else 0
+        if found is None or not since or len(self._layers) == since:
+            return False
+        if found["what"].upper() == "RELEASE":
+            return True
+        if found["what"].upper() != "SAVEPOINT":
+            self._refuse()
+        return False
+
+    @contextmanager
+    def _layer_of(self, lent: Lent) -> Iterator[None]:
+        """Begin a layer unless the last one is of the same connection. If a statement fails at once, end the layer."""
+        if self._layers[-1:] == [lent]:
+            yield
             return
-        lent.savepoint = max((other.savepoint + 1 for other in self._begun), default=0)
-        if lent.savepoint:
-            try:
-                self._run(f"SAVEPOINT ampho_{lent.savepoint}")
-            except self._dialect.loaded_dbapi.Error:
-                # On PostgreSQL, a statement of the other transaction failed, so that it can only be rolled back.
-                self.rollback(self._begun[-1])
-                self.begin(lent)
-                return
-        self._begun.append(lent)
+        number = len(self._layers)
+        if number:
+            self._run(f"SAVEPOINT ampho_{number}")
+        self._layers.append(lent)
+        try:
+            yield
+        except BaseException:
+            if number or self._dialect.name != "postgresql":
+                with suppress(self._dialect.loaded_dbapi.Error):
+                    self._run(f"ROLLBACK TO SAVEPOINT ampho_{number}")
+                self._layers.pop()
+                self._failed = None
+            raise
+
+    @contextmanager
+    def _guarded(self, lent: Lent) -> Iterator[None]:
+        """Remember that a statement failed, after which PostgreSQL only goes back to a savepoint."""
+        if self._dialect.name != "postgresql":
+            yield
+            return
+        if self._failed is None and self._is_shared(lent):
+            self._run("SAVEPOINT ampho_statement")
+        self._failed = lent
+        yield
+        self._failed = None
+
+    def _is_shared(self, lent: Lent) -> bool:
+        return any(other is not lent for other in self._layers)
+
+    def _recover(self) -> None:
+        """Undo the statement that failed, or everything that its connection wrote if no other one did."""
+        failed, self._failed = cast("Lent", self._failed), None
+        if self._layers and not self._is_shared(failed):
+            self._rollback(failed)
+        else:
+            self._run_or_explain(f"ROLLBACK TO SAVEPOINT {'ampho_statement' if self._layers else 'ampho_0'}")
 
     def commit(self, lent: Lent) -> None:
-        """Commit a transaction of the app, together with everything else that was executed until now."""
-        if self._end(lent):
-            self._run_or_explain("RELEASE SAVEPOINT ampho_0")
-            self._run("SAVEPOINT ampho_0")
-            self.has_commits = True
-            for other in self._begun:
-                other.savepoint = 0
+        """Commit a transaction of the app."""
+        with self._used(lent):
+            self._commit(lent)
 
     def rollback(self, lent: Lent) -> None:
         """Roll a transaction of the app back."""
-        if self._end(lent):
-            self._run_or_explain(f"ROLLBACK TO SAVEPOINT ampho_{lent.savepoint}")
-            for other in self._begun:
-                other.savepoint = min(other.savepoint, lent.savepoint)
+        with self._used(lent):
+            self._rollback(lent)
 
-    def _end(self, lent: Lent) -> bool:
-        if self._ended or lent not in self._begun:
-            return False
-        self._begun.remove(lent)
-        return True
+    def _end(self, lent: Lent) -> None:
+        (self._commit if lent.autocommits else self._rollback)(lent)
+
+    def _commit(self, lent: Lent) -> None:
+        if self._failed is lent:
+            self._rollback(lent)  # as PostgreSQL does
+        if self._has_written(lent):
+            if self._overlapped:
+                raise DatabaseError(_OVERLAP)
+            self._layers = [None if other is lent else other for other in self._layers]
+            self.has_commits = True
+            self._fold()
+
+    def _rollback(self, lent: Lent) -> None:
+        if self._failed is lent and not self._ended:
+            self._recover()
+        if self._has_written(lent) and not self._overlapped:
+            first = self._layers.index(lent)
+            if set(self._layers[first:]) != {lent}:
+                self._refuse()
+            self._run_or_explain(f"ROLLBACK TO SAVEPOINT ampho_{first}")
+            del self._layers[first:]
+            self._fold()
+
+    def _has_written(self, lent: Lent) -> bool:
+        lent.savepoints.clear()
+        return not self._ended and lent in self._layers
+
+    def _fold(self) -> None:
+        """Make the savepoint of the last commit follow all layers, if all are committed."""
+        if self._layers and set(self._layers) == {None}:
+            self._run_or_explain("RELEASE SAVEPOINT ampho_0")
+            self._run("SAVEPOINT ampho_0")
+            self._layers.clear()
+
+    def _refuse(self) -> NoReturn:
+        self._overlapped = True
+        raise DatabaseError(_OVERLAP)
 
     def finish(self) -> None:
         """Roll everything back, and return the connection to the pool. If that is impossible, close the connection."""
@@ -202,8 +346,6 @@ class Transaction:
             self._finish_in_loop()
 
     def _finish_in_loop(self) -> None:
-        import asyncio
-
         if self.loop is None:
             with asyncio.Runner() as runner:
                 runner.run(greenlet_spawn(self._finish))
@@ -219,6 +361,8 @@ class Transaction:
             self._connection.invalidate()
             raise
         self._connection.close()
+        if self._overlapped:  # SQLAlchemy may have logged the error instead of raising it
+            raise DatabaseError(_OVERLAP)
 
     def _run_or_explain(self, statement: str) -> None:
         try:
@@ -227,7 +371,7 @@ class Transaction:
             raise DatabaseError(
                 f"The transaction of the test was ended by a statement such as COMMIT, or by an error ({error})."
                 f" {_REMEDY}"
-            ) from error
+            ) from None
 
     def _run(self, statement: str) -> None:
         cursor = self.dbapi_connection.cursor()
@@ -241,7 +385,7 @@ class Lent:
     """The connection of a transaction, lent to one connection of the app. It behaves like a connection of the driver.
 
     :ivar autocommits: whether this connection commits each statement.
-    :ivar savepoint: the number of the savepoint at which its transaction began.
+    :ivar savepoints: the savepoints of its transaction, each with the number of layers at that time.
     """
 
     is_lent: bool = True
@@ -249,16 +393,17 @@ class Lent:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self.autocommits: bool = transaction.autocommits
-        self.savepoint: int = 0
+        self.savepoints: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (the driver's)
+        if name in _EXECUTES:
+            self._transaction.execute(self, None, lambda: None)
         return getattr(self._transaction.dbapi_connection, name)
 
     # The methods of a connection of the driver.
     # ruff: noqa: D102
     def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (the driver's)
-        self._transaction.begin(self)
-        return self._transaction.dbapi_connection.cursor(*args, **options)
+        return _Cursor(self._transaction, self, self._transaction.dbapi_connection.cursor(*args, **options))
 
     def commit(self) -> None:
         self._transaction.commit(self)
@@ -273,8 +418,41 @@ class Lent:
         self.rollback()
 
     def terminate(self) -> None:
-        with suppress(MissingGreenlet):  # the connection is garbage
-            self.rollback()
+        self._transaction.abandoned.append(self)  # it may be garbage, which nothing can wait for
+
+
+class _Cursor:
+    """A cursor of a connection that is lent."""
+
+    def __init__(self, transaction: Transaction, lent: Lent, cursor: Any) -> None:  # noqa: ANN401 (the driver's)
+        vars(self).update(_transaction=transaction, _lent=lent, _cursor=cursor)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (the driver's)
+        if name in _EXECUTES:
+            self._transaction.execute(self._lent, None, lambda: None)
+        return getattr(self._cursor, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._cursor, name, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._cursor.close()
+
+    def execute(self, statement: object, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (the driver's)
+        return self._transaction.execute(
+            self._lent, statement, lambda: self._cursor.execute(statement, *args, **options)
+        )
+
+    def executemany(self, statement: object, *args: Any, **options: Any) -> Any:  # noqa: ANN401 (the driver's)
+        return self._transaction.execute(
+            self._lent, statement, lambda: self._cursor.executemany(statement, *args, **options)
+        )
 
 
 def _copy_listeners(pool: Pool, new: Pool) -> None:

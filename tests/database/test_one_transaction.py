@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +135,8 @@ def other_sessions_read_what_is_not_committed_and_leave_it(engine: Engine) -> No
         assert ids(engine) == [1, 100]
         add(engine, 2)
         assert ids(engine) == [1, 2, 100]
-        session.rollback()
-    assert ids(engine) == [1, 2, 100]  # the other session committed what was there
+        session.commit()
+    assert ids(engine) == [1, 2, 100]
 
 
 def what_others_commit_stays(engine: Engine) -> None:
@@ -143,10 +145,48 @@ def what_others_commit_stays(engine: Engine) -> None:
         add(engine, 1)
         add(other, 2)
         session.rollback()
+        assert ids(engine) == [1, 2, 100]
+        other.rollback()
         assert ids(engine) == [1, 100]
         add(other, 3)
         other.rollback()
         assert ids(engine) == [1, 100]
+
+
+def reads_end_nothing(engine: Engine) -> None:
+    for end in (Session.rollback, Session.commit, Session.close):
+        with Session(engine) as reader, Session(engine) as writer:
+            reader.scalars(text("WITH found AS (SELECT 1) SELECT * FROM found")).all()
+            add(writer, 1)
+            end(reader)
+            assert ids(engine) == [1, 100]
+            with suppress(DBAPIError):
+                reader.execute(text("SELECT * FROM missing"))
+            end(reader)
+            add(writer, 2)
+            assert ids(engine) == [1, 2, 100]
+            writer.rollback()
+            assert ids(engine) == [100]
+
+
+def transactions_overlap_and_commit(engine: Engine) -> None:
+    with Session(engine) as one, Session(engine) as two, Session(engine) as three:
+        add(one, 1)
+        add(two, 2)
+        add(one, 3)
+        two.commit()
+        with suppress(IntegrityError), three.begin_nested():
+            add(three, 4, 100)
+        add(three, 5)
+        three.rollback()
+        with one.begin_nested():
+            add(one, 6)
+            add(two, 7)
+        two.commit()
+        one.commit()
+        add(one, 8)
+        one.rollback()
+    assert ids(engine) == [1, 2, 3, 6, 7, 100]
 
 
 def other_sessions_work_after_an_error(engine: Engine) -> None:
@@ -156,7 +196,11 @@ def other_sessions_work_after_an_error(engine: Engine) -> None:
             session.execute(text("SELECT * FROM missing"))
         assert ids(engine) == [1, 100]
         add(engine, 2)
-    assert ids(engine) == [1, 2, 100]
+    with engine.connect() as connection:
+        with pytest.raises(IntegrityError):
+            connection.execute(text("INSERT INTO note VALUES (100)"))
+        add(engine, 3)
+    assert ids(engine) == [1, 2, 3, 100]
 
 
 def autocommits(engine: Engine) -> None:
@@ -185,13 +229,28 @@ def creates_tables(engine: Engine) -> None:
                 connection.exec_driver_sql("CREATE TABLE most (id integer)")
 
 
+def raw_cursors(engine: Engine) -> None:
+    connection = engine.raw_connection()
+    cursor = connection.cursor()
+    cursor.arraysize = 2
+    cursor.executemany("INSERT INTO note VALUES (1)", [()])
+    cursor.execute("SELECT id FROM note ORDER BY id")
+    assert list(cursor) == [(1,), (100,)]
+    cursor.close()
+    connection.close()
+    assert ids(engine) == [100]
+
+
 TESTS = (
+    raw_cursors,
     commits,
     rolls_back_to_the_last_commit,
     uses_savepoints,
     goes_on_after_an_error,
     other_sessions_read_what_is_not_committed_and_leave_it,
     what_others_commit_stays,
+    reads_end_nothing,
+    transactions_overlap_and_commit,
     other_sessions_work_after_an_error,
     autocommits,
     disposes_of_the_engine,
@@ -211,6 +270,76 @@ def test_everything_is_rolled_back_and_one_connection_serves_all_tests(database:
         tests.run(lambda engine: add(engine, 1))
         assert len(opened) == 1  # which commits again
     assert database.query("SELECT id FROM note ORDER BY id") == [(1,), (100,)]
+
+
+def rolls_back_below_a_commit(engine: Engine) -> None:
+    with Session(engine) as one, Session(engine) as two:
+        add(one, 1)
+        add(two, 2)
+        two.commit()
+        one.rollback()
+
+
+def rolls_back_below_a_transaction(engine: Engine) -> None:
+    with Session(engine) as one, Session(engine) as two:
+        add(one, 1)
+        add(two, 2)
+        with suppress(DatabaseError):
+            one.rollback()
+        two.commit()
+
+
+def rolls_back_to_a_savepoint_below_another_transaction(engine: Engine) -> None:
+    with Session(engine) as one, Session(engine) as two:
+        nested = one.begin_nested()
+        add(one, 1)
+        add(two, 2)
+        nested.rollback()
+
+
+OVERLAPS = (
+    rolls_back_below_a_commit,
+    rolls_back_below_a_transaction,
+    rolls_back_to_a_savepoint_below_another_transaction,
+)
+
+
+def test_a_rollback_that_would_undo_what_another_connection_wrote_is_refused(database: Database) -> None:
+    with suite_on(database) as tests:
+        for test in OVERLAPS:
+            with (
+                pytest.raises(DatabaseError, match=r"^Two transactions of this test overlap.* Commit or roll back one"),
+                in_one_transaction(tests.engine),
+                pytest.raises(DatabaseError, match="overlap"),
+            ):
+                tests.run(test)
+            assert database.query("SELECT id FROM note") == [(100,)]
+        tests(commits)
+
+
+def test_tasks_may_write_at_the_same_time(async_database: Database) -> None:
+    async def insert(engine: AsyncEngine, number: int) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT id FROM note"))
+            await connection.execute(text("INSERT INTO note VALUES (:id)"), {"id": number})
+            await connection.execute(text("SELECT id FROM note"))
+
+    async def gather(engine: AsyncEngine) -> None:
+        await asyncio.gather(*(insert(engine, number) for number in (1, 2, 3)))
+        await asyncio.gather(*(insert(engine, number) for number in (4, 5)))
+        assert await greenlet_spawn(ids, engine.sync_engine) == [1, 2, 3, 4, 5, 100]
+
+    with suite_on(async_database) as tests:
+        assert tests.runner
+        with in_one_transaction(tests.engine):
+            tests.runner.run(gather(AsyncEngine(tests.engine)))
+        assert async_database.query("SELECT id FROM note") == [(100,)]
+
+
+def test_threads_may_write_at_the_same_time(sync_database: Database) -> None:
+    with suite_on(sync_database) as tests, in_one_transaction(tests.engine), ThreadPoolExecutor(4) as threads:
+        list(threads.map(partial(add, tests.engine), range(20)))
+        assert ids(tests.engine) == [*range(20), 100]
 
 
 def test_each_test_may_have_an_event_loop_of_its_own(async_database: Database) -> None:
