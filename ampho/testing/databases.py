@@ -144,8 +144,11 @@ class AppDatabases:
     def in_transaction(self) -> Iterator[Databases]:
         """Lead the app's engines to clones that last for the session, and roll back what happens on them meanwhile."""
         clones, leads = self._kept
-        with self._led_to(clones, leads) as databases, app_in_one_transaction(self.ampho, self.app, clones):
-            yield databases
+        try:
+            with self._led_to(clones, leads) as databases, app_in_one_transaction(self.ampho, self.app, clones):
+                yield databases
+        except DatabaseError as exc:
+            fail(exc)
 
     @cached_property
     def _kept(self) -> tuple[dict[str, Clone], dict[str, Redirects]]:

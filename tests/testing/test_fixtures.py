@@ -80,6 +80,8 @@ def test_migrations(migrations):
 """
 
 QUART = """
+import asyncio
+
 import anyio
 import pytest
 import sqlalchemy as sa
@@ -119,7 +121,8 @@ async def test_with_pytest_asyncio(ampho_database, number):
 async def test_a_transaction(ampho_transaction, number):
     assert await count() == 0
     await add("Ann")
-    assert await count() == 1
+    await asyncio.gather(*(add(name) for name in ("Bob", "Cyd", "Dan")))
+    assert await count() == 4
 
 
 @pytest.mark.anyio
@@ -259,6 +262,21 @@ def test_a_database(ampho_app, request, fixture):
         db.session.commit()
         assert db.session.query(Customer).count() == 1
 """
+ENDS_THE_TRANSACTION = """
+import pytest
+import sqlalchemy as sa
+from flask_app import app, db
+
+
+@pytest.fixture
+def context(ampho_app, ampho_transaction):
+    with app.app_context():
+        yield
+
+
+def test_that_commits(context):
+    db.session.execute(sa.text("COMMIT"))
+"""
 OWN_APP = """
 import pytest
 
@@ -280,6 +298,16 @@ def test_a_fixture_that_changes_the_app_for_each_test(shop: Project) -> None:
     assert "4 passed" in result.stdout, str(result)
     assert state(shop) == before
     assert left_behind(shop) == []
+
+
+def test_the_end_of_a_transaction_is_reported_in_one_sentence(shop: Project) -> None:
+    shop.write("test_shop.py", ENDS_THE_TRANSACTION)
+
+    result = run_pytest(shop, ini="ampho_app = flask_app")
+
+    assert "1 passed, 1 error" in result.stdout, str(result)
+    assert "\nThe transaction of the test was ended by a statement such as COMMIT" in result.stdout
+    assert len(result.stdout.splitlines()) < 12
 
 
 @APPS
