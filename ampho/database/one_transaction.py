@@ -209,7 +209,7 @@ class Transaction:
         with self._lock.held():
             while self.abandoned:
                 self._end(self.abandoned.pop())
-            if self._failed and self._failed is not lent:
+            if self._failed and (self._failed is not lent or lent.autocommits):
                 self._recover()
             yield
 
@@ -224,6 +224,8 @@ class Transaction:
                 return None
             with self._layer_of(lent), self._guarded(lent):
                 result = execute()
+            if lent.autocommits and self._dialect.name == "postgresql":
+                self._commit(lent)  # because an error later on must not undo it
             found = _SAVEPOINT.match(statement) if isinstance(statement, str) else None
             if found and found["what"].upper() == "SAVEPOINT":
                 lent.savepoints[found["name"]] = len(self._layers)
@@ -257,7 +259,7 @@ class Transaction:
         try:
             yield
         except BaseException:
-            if number or self._dialect.name != "postgresql":
+            if number or lent.autocommits or self._dialect.name != "postgresql":
                 with suppress(self._dialect.loaded_dbapi.Error):
                     self._run(f"ROLLBACK TO SAVEPOINT ampho_{number}")
                 self._layers.pop()

@@ -208,9 +208,13 @@ def autocommits(engine: Engine) -> None:
         connection.execute(text("INSERT INTO note VALUES (1)"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("INSERT INTO note VALUES (2)"))
+        for failing in ("INSERT INTO note VALUES (100)", "SELECT * FROM missing"):
+            with pytest.raises(DBAPIError):
+                connection.execute(text(failing))
+        connection.execute(text("INSERT INTO note VALUES (4)"))
     with engine.connect() as connection:
         connection.execute(text("INSERT INTO note VALUES (3)"))
-    assert ids(engine) == [1, 2, 100]
+    assert ids(engine) == [1, 2, 4, 100]
 
 
 def disposes_of_the_engine(engine: Engine) -> None:
