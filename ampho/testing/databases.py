@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import pytest
 from flask.sansio.app import App
 
+from ampho._text import listed
 from ampho.commands import Commands
 from ampho.database.redirect import Redirects
 from ampho.database.store.base import run_of
@@ -20,7 +21,14 @@ from ampho.errors import AmphoError, DatabaseError
 from ampho.extension import AsyncExtension, SyncExtension, extension_of
 from ampho.settings import DEFAULT_DATABASE
 from ampho.testing.clones import Clones
-from ampho.testing.engines import app_in_one_transaction, configuration, own_databases, redirect_app, refuse_app
+from ampho.testing.engines import (
+    app_in_one_transaction,
+    configuration,
+    connected_engines,
+    own_databases,
+    redirect_app,
+    refuse_app,
+)
 from ampho.testing.loading import fail, fail_for_several
 from ampho.testing.migrations import AsyncMigrations, Migrations
 from ampho.testing.server import server_url
@@ -44,6 +52,12 @@ _REFUSED_MEMBER = (
 _REFUSED = (
     "The test connects to the database {database} without a fixture that provides one. Tests must not touch the"
     " databases that the app is configured with. Use ampho_database, ampho_transaction, or migrations in the test."
+)
+
+_CONNECTED = (
+    "The app has connected to {} before the fixture ampho_app returned it, such as when conftest.py imported it. Tests"
+    " must not touch the databases that the app is configured with. Import the app in the fixture, and connect later,"
+    " such as in a view or a command."
 )
 
 
@@ -88,6 +102,7 @@ class AppDatabases:
         self._users = 0
         self._stack = ExitStack()
         self._portal: BlockingPortal | None = None
+        self.connected: Sequence[str] = connected_engines(self.ampho, app)
         # Never exited: what runs when the session ends must not connect either.
         self._led = ExitStack()
         self._led.enter_context(refuse_app(self.ampho, app, _REFUSED))
@@ -296,6 +311,7 @@ def adopt(app: object, config: pytest.Config) -> Callable[[], None]:
     except AmphoError as exc:
         fail(exc)
     _of_apps[app] = databases
+    databases_of(app)
     databases.open()
     from ampho.testing import hooks
 
@@ -318,5 +334,8 @@ def use(fixtures: Iterable[str] | None) -> list[str]:
 
 
 def databases_of(app: App) -> AppDatabases:
-    """Return the databases of an app that a fixture returned."""
-    return _of_apps[app]
+    """Return the databases of an app that a fixture returned, which must not have connected before."""
+    databases = _of_apps[app]
+    if databases.connected:
+        fail(_CONNECTED.format(listed(databases.connected)))
+    return databases

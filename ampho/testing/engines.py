@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ampho.database.one_transaction import in_one_transaction
-from ampho.database.redirect import redirected, refused, restored
+from ampho.database.redirect import is_led, redirected, refused, restored
 from ampho.database.url import BINDS_SETTING, URL_SETTING
 from ampho.settings import DATABASE_URI, DEFAULT_DATABASE, PROTECTED
 
@@ -53,6 +53,22 @@ def redirect_app(
             stack.enter_context(ampho.lead(app, name, leads[name] if leads else partial(redirected, to=engine)))
         stack.enter_context(_configured(app, _redirected(app, {name: engine.url for name, engine in to.items()})))
         yield
+
+
+def connected_engines(ampho: SyncExtension | AsyncExtension, app: App) -> list[str]:
+    """Return the names of the databases to which an engine of the app has connected itself."""
+    found = []
+
+    def look(engine: Engine, name: str) -> AbstractContextManager[None]:
+        # The first connection initializes the dialect.
+        if "server_version_info" in vars(engine.dialect) and not is_led(engine):
+            found.append(name)
+        return nullcontext()
+
+    for name in ampho.engine_names(app):
+        with ampho.lead(app, name, partial(look, name=name)):
+            pass
+    return found
 
 
 def configuration(app: App) -> dict[str, object]:

@@ -6,14 +6,19 @@ databases that several tests share are also used while fixtures that depend on t
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ampho.errors import AmphoError
 from ampho.testing.databases import use
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
+    from types import TracebackType
+
+_LIBRARIES = ("contextlib", "flask_sqlalchemy", "sqlalchemy")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -30,6 +35,27 @@ def pytest_runtest_teardown() -> Generator[None, object, object]:
         return (yield)
     finally:
         use(())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """Show where a test led to an error of Ampho, but not what happened inside of the libraries."""
+    if call.excinfo is not None and isinstance(error := call.excinfo.value, AmphoError):
+        error.__cause__, error.__suppress_context__ = None, True
+        # Ampho runs env.py, which is the app's.
+        before = takewhile(lambda entry: _library(entry) != "ampho", _entries(call.excinfo.tb))
+        if own := [entry for entry in before if _library(entry) not in _LIBRARIES]:
+            own[-1].tb_next = None
+
+
+def _entries(entry: TracebackType | None) -> Iterator[TracebackType]:
+    while entry is not None:
+        yield entry
+        entry = entry.tb_next
+
+
+def _library(entry: TracebackType) -> str:
+    return str(entry.tb_frame.f_globals.get("__name__")).partition(".")[0]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -28,7 +28,13 @@ _CONNECTS = (
 
 def setting(config: pytest.Config, name: str) -> str:
     """Return an option of the command line, or otherwise of ``pytest.ini``."""
-    return str(config.getoption(name) or config.getini(name))
+    try:
+        value = config.getoption(name) or config.getini(name)
+    except TypeError:  # in a table of pyproject.toml in which pytest checks types
+        value = None
+    if not isinstance(value, str):
+        fail(f"{name} in {getattr(config.inipath, 'name', 'pytest.ini')} is not a string. Write a string.")
+    return value
 
 
 def fail(message: object) -> NoReturn:
@@ -53,7 +59,7 @@ def load_app(config: pytest.Config) -> App:
             app = AppLoader(setting(config, "ampho_app") or None).load_app()
     except AmphoError as exc:
         text = str(exc).replace("the app with --app", "the app with ampho_app in pytest.ini, --ampho-app,")
-        fail(re.sub(r"(?<!\S)--app\b", "--ampho-app", text))
+        fail(re.sub(r"(?<!\S)--app\b", "--ampho-app" if config.getoption("ampho_app") else "ampho_app", text))
     finally:
         # A server that a test starts with app.run() would do nothing.
         if on_command_line is None:

@@ -125,7 +125,7 @@ def test_a_fixture_of_the_project_overrides_the_app(app: Project) -> None:
             "nothing",
             "there is no module 'nothing'; name the app with ampho_app in pytest.ini, --ampho-app, or",
         ),
-        ("app:create_ap", "--ampho-app app:create_ap: module 'app' has no 'create_ap'. Did you mean"),
+        ("app:create_ap", "ampho_app app:create_ap: module 'app' has no 'create_ap'. Did you mean"),
         ("app:create_app(1, 2)", "the factory create_app cannot be called like this"),
     ],
 )
@@ -207,3 +207,19 @@ def test_a_fixture_that_returns_something_else_is_one_clear_line(project: Projec
 
     assert message in result.stdout, str(result)
     assert "ampho/testing" not in result.stdout
+
+
+@pytest.mark.parametrize("table", ["tool.pytest.ini_options", "tool.pytest"])
+def test_a_list_is_one_clear_line(app: Project, table: str) -> None:
+    app.write("pyproject.toml", f'[{table}]\nampho_app = ["app"]\n')
+
+    result = app.run("pytest", "-q", "-p", "no:cacheprovider", check=False)
+
+    assert "ampho_app in pyproject.toml is not a string. Write a string." in result.stdout, str(result)
+    assert "ampho/testing" not in result.stdout
+
+
+def test_a_misspelled_option_of_the_command_line_is_called_so(app: Project) -> None:
+    result = run_pytest(app, "--ampho-app", "app:create_ap")
+
+    assert "--ampho-app app:create_ap: module 'app' has no 'create_ap'" in result.stdout, str(result)
