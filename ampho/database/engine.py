@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import NullPool, create_engine, event
@@ -212,7 +213,8 @@ def make_folder_first(engine: Engine, folder: Path) -> None:
 
     @event.listens_for(engine, "do_connect")
     def make(dialect: object, record: object, args: list[str], options: object) -> None:
-        if args[0] != _MEMORY:
+        # Unlike the path of a throwaway database, or of one in memory; the path of a URI is quoted.
+        if str(folder) in args[0] or str(folder) in unquote(args[0]):
             folder.mkdir(parents=True, exist_ok=True)
 
 
