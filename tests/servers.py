@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -423,8 +424,9 @@ def _find(backend: str, run: Path, owner: int) -> dict[str, Any]:
         client = _client(backend)
         url = _named(backend)
         if url is None:
-            # Beside the run's folder, which only its user can enter.
-            folder = Path(tempfile.mkdtemp(prefix=f"ampho-{backend}-", dir=run.parent))
+            # Not in a folder that only its user can enter, because a server does not run as root.
+            parent = next(each for each in run.parents if each.stat().st_mode & stat.S_IXOTH)
+            folder = Path(tempfile.mkdtemp(prefix=f"ampho-{backend}-", dir=parent))
             url = {"postgresql": _start_postgres, "mariadb": _start_mariadb}[backend](folder, owner)
         version = _wait(url, folder)
     except ServerMissingError as error:
