@@ -174,6 +174,7 @@ def temporary_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempP
     tmp_path_factory.getbasetemp()  # is kept, in the folder of all runs
     folder = pytestconfig.stash[RUN][0] / "temporary"
     folder.mkdir(exist_ok=True)
+    folder.parent.chmod(0o711)  # so that others can enter it, such as a server that does not run as root
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", None)

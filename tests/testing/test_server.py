@@ -44,7 +44,7 @@ def test_a_server_from_the_wheel(shop: Project) -> None:
     result = run_pytest(shop, ini="ampho_app = flask_app\nampho_server = postgresql", env=NOWHERE)
 
     assert "1 passed" in result.stdout, str(result)
-    assert "ampho-postgresql-" in result.stdout
+    assert "server: /" in result.stdout  # the folder of its socket, which is elsewhere if the path would be too long
     assert not list((shop.folder.parent / "temporary").glob("ampho-postgresql-*"))
 
 
