@@ -260,7 +260,7 @@ class Transaction:
             yield
         except BaseException:
             if number or lent.autocommits or self._dialect.name != "postgresql":
-                with suppress(self._dialect.loaded_dbapi.Error):
+                with suppress(self._dialect.loaded_dbapi.Error):  # the first error is the one that matters
                     self._run(f"ROLLBACK TO SAVEPOINT ampho_{number}")
                 self._layers.pop()
                 self._failed = None

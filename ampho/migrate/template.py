@@ -209,7 +209,7 @@ class Template:
 
     def drop(self, clones: Sequence[Clone]) -> None:
         """Drop several clones together, which may be those of another template on the same server."""
-        names = [clone.name for clone in clones if clone._template._clones.pop(clone.name, None) is not None]  # noqa: SLF001
+        names = [each.name for each in clones if each._template._clones.pop(each.name, None)]  # noqa: SLF001 (this class)
         self._store.drop(*names)
 
     def close(self) -> None:

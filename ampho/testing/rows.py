@@ -68,7 +68,7 @@ def _value(connection: Connection, column: Column[object], number: int) -> objec
         return column.type.enums[(number - 1) % len(column.type.enums)]
     try:
         kind = column.type.python_type
-    except NotImplementedError:
+    except NotImplementedError:  # SQLAlchemy 2.0 raises it for types without a Python type, such as INET
         return None
     length = column.type.length if isinstance(column.type, String) else None
     return _of_kind(kind, f"{column.name} {number}", length, number)

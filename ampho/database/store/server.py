@@ -92,7 +92,7 @@ class ServerStore(Store):
                 if run not in alive:
                     alive[run] = self._is_alive(server, run)
                 if not alive[run]:
-                    with suppress(DBAPIError):
+                    with suppress(DBAPIError):  # it is in use, or another process dropped it
                         self._drop(server, name)
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class ServerStore(Store):
 
     def _abandon(self, name: str) -> None:
         """Drop a database that this store failed to complete; if that fails, too, raise the first error."""
-        with suppress(DatabaseError):
+        with suppress(DatabaseError):  # the caller raises the error that matters; sweep() drops what is left
             self.drop(name)
 
     def _try_to_build(self, key: str) -> Callable[[], object] | None:
@@ -187,7 +187,7 @@ class ServerStore(Store):
 
     def _open(self) -> Connection:
         """Return a new connection to the server."""
-        with suppress(AmphoError):
+        with suppress(AmphoError):  # the user may not connect there, so the app's own database is used
             return self._started(self._connect(self._elsewhere(self.MAINTENANCE)))
         return self._started(self._connect(self._app_engine))
 

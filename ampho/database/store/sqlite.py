@@ -55,7 +55,7 @@ class SQLiteStore(Store):
     def _used(self) -> dict[str, float]:
         used: dict[str, float] = {}
         for path in self._folder.glob(f"*{_SUFFIX}"):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):  # another process removed it
                 if key := key_of(path.stem):
                     used[key] = path.stat().st_mtime
         return dict(sorted(used.items(), key=lambda item: item[1], reverse=True))
@@ -81,7 +81,7 @@ class SQLiteStore(Store):
         self._publish(path, key)
 
     def _touch(self, key: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # another process removed it; copy() reports that
             os.utime(self._path(template_name(key)))
 
     def _forget(self, key: str) -> None:
