@@ -9,7 +9,7 @@ from pathlib import Path
 from graphs import History, random_history
 
 from ampho.database.journal import Entry, Journal, Outcome
-from ampho.database.version_rows import Applied, exact_rows
+from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
 from ampho.status.graph_view import Picture, draw
@@ -60,4 +60,4 @@ def case(seed: int, *, part: bool = False) -> Case:
         if not any(last in {whole[rid].package for rid in whole.parents(one.id)} for one in left):
             here = Graph(left, history.packages[:-1])
     packages = tuple(rng.sample(here.packages, rng.randint(1, len(here.packages)))) if part and here.packages else ()
-    return Case(history, here, exact_rows(whole, applied), journal, packages)
+    return Case(history, here, whole.exact_rows(applied), journal, packages)

@@ -29,13 +29,15 @@ class Outcome(StrEnum):
     """The revision failed, and part of it may remain."""
     STAMPED = "stamped"
     """The revision was recorded as applied, or as not applied, without being run."""
+    REPLACED = "replaced"
+    """The revision was recorded as applied, because all that it replaces is applied."""
     FORGOTTEN = "forgotten"
     """The revision was missing, and its version row was removed without running anything."""
     RESOLVED = "resolved"
     """The revision was unfinished, and a user has resolved it."""
 
 
-EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.FORGOTTEN})
+EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.REPLACED, Outcome.FORGOTTEN})
 UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL})
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ampho._text import listed
 from ampho.database.journal import Journal
+from ampho.database.replacement import take_over
 from ampho.errors import VersionTableError
 from ampho.history.graph import Graph, reach
 from ampho.history.package import RESERVED
@@ -53,6 +54,8 @@ class Applied:
     :ivar unknown: the rows of missing revisions.
     :ivar corrupt: the rows whose values cannot be revision ids, as text.
     :ivar rows: all rows that are not corrupt.
+    :ivar taken: the revisions that count as applied because all that they replace is applied, although no row says so
+        yet. :attr:`rows` already has them.
     """
 
     graph: Graph
@@ -62,19 +65,22 @@ class Applied:
     unknown: tuple[str, ...] = ()
     corrupt: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
 
     @classmethod
     def from_rows(cls, graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> Applied:
         """Return the revisions of a graph that are applied according to version rows."""
         given = tuple(rows)
         corrupt = tuple(str(row) for row in dict.fromkeys(given) if not _can_be_row(row))
-        every = tuple(filter(_can_be_row, given))
+        every, taken = tuple(filter(_can_be_row, given)), tuple[str, ...]()
+        if graph.has_replacements:
+            graph, every, taken = take_over(graph, every, journal or Journal())
         listed = tuple(dict.fromkeys(every))
         unknown = tuple(row for row in listed if not graph.has_file(row))
         present = graph.ancestors(row for row in listed if row in graph)
         seeds = [*unknown, *filter(graph.is_missing, present)]
         if not seeds:
-            return cls(graph, frozenset(present), corrupt=corrupt, rows=every)
+            return cls(graph, frozenset(present), corrupt=corrupt, rows=every, taken=taken)
         record = journal or Journal()
         missing, unrecorded = _missing_revisions(graph, seeds, record)
         whole = graph.with_missing(missing)
@@ -86,7 +92,8 @@ class Applied:
             above = graph.descendants(row for row in listed if row not in unknown)
             left = set(filter(graph.has_file, graph.ids)) - known - above
             uncertain = frozenset(rid for rid in left if not record.records_not_applied(rid))
-        return cls(whole, known, frozenset(filter(whole.is_missing, known)), uncertain, unknown, corrupt, every)
+        missing_ids = frozenset(filter(whole.is_missing, known))
+        return cls(whole, known, missing_ids, uncertain, unknown, corrupt, every, taken)
 
     @property
     def ahead(self) -> frozenset[str]:
@@ -96,7 +103,7 @@ class Applied:
     def superfluous(self, journal: Journal) -> tuple[str, ...]:
         """Return the rows that are not needed, because an applied revision depended on their revisions when it ran."""
         needed = {parent for revision_id in self.known for parent in self._parents_then(revision_id, journal)}
-        return tuple(sorted(needed.intersection(self.rows)))
+        return tuple(sorted(needed.intersection(self.rows).difference(self.graph.exact_rows(self.known))))
 
     @property
     def repeated(self) -> tuple[str, ...]:
@@ -224,12 +231,6 @@ class VersionRows:
         self.current.remove(revision_id)
         self.current.update(added)
         return [revision_id], added
-
-
-def exact_rows(graph: Graph, applied: Iterable[str]) -> tuple[str, ...]:
-    """Return the version rows for applied revisions: the ids that no other applied revision depends on, sorted."""
-    known = set(applied)
-    return tuple(sorted(known - {parent for revision_id in known for parent in graph.parents(revision_id)}))
 
 
 def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str, journal: Journal) -> None:

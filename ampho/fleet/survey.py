@@ -22,7 +22,7 @@ from ampho.database.engine import update_dialect, with_similar_dialect
 from ampho.database.journal import UNFINISHED, Journal
 from ampho.database.recorder import JournalTable
 from ampho.database.url import database_error
-from ampho.database.version_rows import Applied, exact_rows
+from ampho.database.version_rows import Applied
 from ampho.errors import AmphoError, DatabaseError, PackageNotFoundError
 from ampho.migrate.project import Member, Project
 from ampho.migrate.queries import VersionTable, query_known_table, version_table
@@ -90,7 +90,7 @@ class Survey:
         wanted, home_of, groups = tuple(names), self.whole.homes.home, self.whole.homes.groups
         for home in set(map(home_of, wanted)):
             graph = self.whole.graph_of(home)  # now, so that no two threads read the revision files
-            self._expected[home] = exact_rows(graph, filter(graph.has_file, graph.ids))
+            self._expected[home] = graph.exact_rows(filter(graph.has_file, graph.ids))
         yield from (partial(self._look_at_one, name) for name in wanted if home_of(name) not in groups)
         batch: list[Member] = []
         with closing(self.whole.members(name for name in wanted if home_of(name) in groups)) as members:

@@ -17,6 +17,9 @@ from ampho.errors import RevisionFileError
 if TYPE_CHECKING:
     from ampho.history.package import MigrationPackage
 
+REPLACED = "replaced"
+"""The folder of the files of replaced revisions, inside the migrations folder."""
+
 _CHUNK = 1 << 16
 # O_BINARY exists only on Windows. O_NONBLOCK exists only on other systems; it keeps os.open() from blocking on a pipe.
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -45,8 +48,14 @@ def is_revision_file(name: str) -> bool:
 def revision_files(package: MigrationPackage) -> Iterator[str]:
     """Return the paths of a package's revision files, or raise a ``RevisionFileError`` if a folder cannot be read."""
     folders, is_recursive = package.layout
-    first, *more = (_files(folder, package.name, is_recursive=is_recursive) for folder in folders)
+    left_out = str(package.replaced_folder)
+    first, *more = (_files(each, package.name, is_recursive=is_recursive, left_out=left_out) for each in folders)
     return iter(dict.fromkeys(chain(first, *more))) if more else first
+
+
+def replaced_files(package: MigrationPackage) -> Iterator[str]:
+    """Return the paths of the files of a package's replaced revisions."""
+    return _files(str(package.replaced_folder), package.name, is_recursive=False)
 
 
 def revision_folders(package: MigrationPackage) -> list[str]:
@@ -68,7 +77,8 @@ def unread_folders(package: MigrationPackage) -> tuple[str, ...]:
         if is_recursive and folder in read:
             inside.clear()
             continue
-        inside[:] = [name for name in inside if not name.endswith("__pycache__")]
+        skipped = REPLACED if folder == top else ""
+        inside[:] = [name for name in inside if not name.endswith("__pycache__") and name != skipped]
         files = (f"{folder}{os.sep}{name}" for name in names if is_revision_file(name))
         if folder not in read and folder != top and any(map(_looks_like_a_revision, files)):
             unread.append(folder[len(top) + 1 :].replace(os.sep, "/"))
@@ -82,8 +92,11 @@ def _looks_like_a_revision(file: str) -> bool:
         return False
 
 
-def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
-    """Yield the files that Alembic would load from a folder, in Alembic's order; none if the folder does not exist."""
+def _files(folder: str, package: str, *, is_recursive: bool, left_out: str = "") -> Iterator[str]:
+    """Yield the files that Alembic would load from a folder, in Alembic's order; none if the folder does not exist.
+
+    :param left_out: the path of a subfolder that is left out.
+    """
     try:
         with os.scandir(folder) as scanned:
             entries = sorted(scanned, key=attrgetter("name"))
@@ -101,7 +114,7 @@ def _files(folder: str, package: str, *, is_recursive: bool) -> Iterator[str]:
                 continue
             yield f"{folder}{os.sep}{entry.name}"
     for entry in entries if is_recursive else ():
-        if entry.is_dir(follow_symlinks=False) and not entry.name.endswith("__pycache__"):
+        if entry.is_dir(follow_symlinks=False) and not entry.name.endswith("__pycache__") and entry.path != left_out:
             yield from _files(entry.path, package, is_recursive=True)
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import TypeVar
 
 from ampho._text import shown_path
 from ampho.errors import CycleError, DuplicateRevisionError, HistoryError, MissingRevisionError, PackageNotFoundError
+from ampho.history.files import REPLACED
+from ampho.history.replaced import Replaced, inverted
 from ampho.history.revision import Revision, package_of_id
 
 E = TypeVar("E", bound=HistoryError)
@@ -44,6 +48,7 @@ class Graph:
     :param revisions: the revisions of all packages.
     :param packages: the names of the packages, in the order in which they are listed.
     :param not_installed: the errors about packages that are listed but not installed, by package name.
+    :param replaced: the replaced revisions. A parent or dependency among them means the revisions that replace it.
     :ivar ids: all ids, in the order in which the revisions run on an empty database; this order depends only on files.
     :ivar labels: the branch labels, each with the id of its revision.
     :raises HistoryError: if the revisions do not form a valid graph.
@@ -54,10 +59,17 @@ class Graph:
         revisions: Iterable[Revision],
         packages: Sequence[str],
         not_installed: Mapping[str, PackageNotFoundError] | None = None,
+        replaced: Replaced | None = None,
     ) -> None:
         self.packages: tuple[str, ...] = tuple(packages)
         self.not_installed: Mapping[str, PackageNotFoundError] = not_installed or {}
+        self.replaced = replaced or Replaced()
         self._revisions = _by_id(revisions)
+        self._replacements = inverted(self._revisions.values())
+        self._as_written: dict[str, Revision] = {}
+        self._names: set[str] = set()
+        if self._replacements:
+            self._follow_replacements()
         self.labels: Mapping[str, str] = _by_label(self._revisions.values(), self.packages)
         missing = (revision.package for revision in self._revisions.values() if revision.is_missing)
         self._known_names = tuple(dict.fromkeys([*self.packages, *filter(None, missing)]))
@@ -145,30 +157,30 @@ class Graph:
         outside = frozenset(others)
         kept = [self._inside(revision, outside) for revision in self._present() if revision.id not in outside]
         not_installed = {name: error for name, error in self.not_installed.items() if name in packages}
-        return Graph(kept, [name for name in self.packages if name in packages], not_installed)
+        return Graph(kept, [name for name in self.packages if name in packages], not_installed, self.replaced)
 
     def _inside(self, revision: Revision, outside: frozenset[str]) -> Revision:
         parents = self._parents[revision.id]
         if outside.isdisjoint(parents):
             return revision
-        return self._with_parents(revision, [parent for parent in parents if parent not in outside])
+        return self._with_parents(self[revision.id], [parent for parent in parents if parent not in outside])
 
     def with_missing(self, revisions: Iterable[Revision]) -> Graph:
         """Return this graph with its missing revisions replaced by the missing revisions of a database.
 
         :param revisions: the missing revisions. They may depend on each other and on revisions in the graph.
         """
-        return Graph([*self._present(), *revisions], self.packages, self.not_installed)
+        return Graph([*self._present(), *revisions], self.packages, self.not_installed, self.replaced)
 
     def with_revision(self, revision: Revision) -> Graph:
         """Return this graph with one more revision.
 
         :raises HistoryError: if the result is not a valid graph.
         """
-        return Graph([*self._present(), revision], self.packages, self.not_installed)
+        return Graph([*self._present(), revision], self.packages, self.not_installed, self.replaced)
 
     def _present(self) -> Iterator[Revision]:
-        return (revision for revision in self._revisions.values() if not revision.is_missing)
+        return (self.as_written(each.id) for each in self._revisions.values() if not each.is_missing)
 
     def with_parents(self, parents: Mapping[str, Sequence[str]]) -> Graph:
         """Return this graph with different parents for some of its revisions.
@@ -180,7 +192,7 @@ class Graph:
             self._with_parents(revision, parents[revision.id]) if revision.id in parents else revision
             for revision in self._revisions.values()
         )
-        return Graph(revisions, self.packages, self.not_installed)
+        return Graph(revisions, self.packages, self.not_installed, self.replaced)
 
     def _with_parents(self, revision: Revision, ids: Sequence[str]) -> Revision:
         """Return a revision with different parents. Ids that are dependencies in its file remain dependencies."""
@@ -205,6 +217,25 @@ class Graph:
     def ancestors(self, ids: Iterable[str]) -> set[str]:
         """Return the given ids and the ids of all their dependencies, direct and indirect."""
         return reach(ids, self._parents.get)
+
+    def exact_rows(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Return the version rows for applied revisions: the ids that no other applied revision depends on, sorted."""
+        applied = set(ids)
+        return tuple(sorted(applied - {parent for rid in applied for parent in self.row_parents(rid)}))
+
+    def row_parents(self, revision_id: str) -> Sequence[str]:
+        """Return the parents and dependencies of a revision that need no version rows while it is applied.
+
+        A revision that replaces others keeps its row if the dependency in the file is on one of these. Otherwise, the
+        row would be the same as that of a database that has only a part of them.
+        """
+        parents, written = self._parents[revision_id], self._as_written.get(revision_id)
+        if written is None:
+            return parents
+        names = (*written.down_revisions, *written.depends_on)
+        old = (name for name in names if name not in self._revisions)
+        instead = {each for name in old for each in self.replacements(name)}.difference(names)
+        return [parent for parent in parents if parent not in instead]
 
     def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
         """Return the ids of all other revisions that depend on the given ones, directly or indirectly.
@@ -251,6 +282,78 @@ class Graph:
             if not revision.down_revisions and not revision.is_missing:
                 bases[revision.package].append(revision.id)
         return {package: ids[0] for package, ids in bases.items() if len(ids) == 1}
+
+    @property
+    def has_replacements(self) -> bool:
+        """Whether a revision replaces others."""
+        return bool(self._replacements)
+
+    def replacements(self, revision_id: str) -> tuple[str, ...]:
+        """Return the ids of the revisions that replace a revision, directly or indirectly; none if nothing does."""
+        if not self._replacements:
+            return ()
+        direct = dict.fromkeys([*self._replacements.get(revision_id, ()), *self.replaced.replacements(revision_id)])
+        found = ([each] if each in self._revisions else self.replacements(each) for each in direct)
+        return tuple(dict.fromkeys(chain.from_iterable(found)))
+
+    def is_recorded(self, revision_id: str) -> bool:
+        """Return whether a revision is only recorded, not run, because what it replaces is in the graph."""
+        replaces = self._revisions[revision_id].replaces
+        return any(each in self._revisions and self._revisions[each].is_replaced for each in replaces)
+
+    def as_written(self, revision_id: str) -> Revision:
+        """Return a revision with the parents and dependencies in its file, which may be replaced."""
+        return self._as_written.get(revision_id, self._revisions[revision_id])
+
+    def with_replaced(self, revisions: Iterable[Revision]) -> Graph:
+        """Return this graph with replaced revisions, which those that replace them depend on.
+
+        :raises HistoryError: if the result is not a valid graph.
+        """
+        taken = {*self.packages, *self.labels}
+        nodes = [
+            replace(each, is_replaced=True, labels=tuple(name for name in each.labels if name not in taken))
+            for each in revisions
+        ]
+        return Graph([*self._present(), *nodes], self.packages, self.not_installed, self.replaced)
+
+    def _follow_replacements(self) -> None:
+        """Replace parents and dependencies that have been replaced."""
+        self._names = {*self.packages, *(label for each in self._revisions.values() for label in each.labels)}
+        old = {rid for rid, each in self._revisions.items() if each.is_replaced or each.is_missing}
+        for revision in [*self._revisions.values()]:
+            present = self._revisions.keys() & revision.replaces
+            for each in present - old:
+                raise _still_present(revision, self._revisions[each])
+            followed = self._following(revision, present)
+            if followed != revision:
+                self._as_written[revision.id] = revision
+                self._revisions[revision.id] = followed
+
+    def _following(self, revision: Revision, replaced: AbstractSet[str]) -> Revision:
+        """Return a revision whose parents and dependencies are in the graph.
+
+        :param replaced: the revisions that it replaces and that are in the graph.
+        """
+        last = replaced - {parent for rid in replaced for parent in self.as_written(rid).down_revisions}
+        tips = sorted(each for each in last if self._revisions[each].package == revision.package)
+        others = sorted(last - {*tips})
+        return replace(
+            revision,
+            down_revisions=tuple(dict.fromkeys([*self._standing(revision.down_revisions, revision), *tips])),
+            depends_on=tuple(dict.fromkeys([*self._standing(revision.depends_on, revision), *others])),
+        )
+
+    def _standing(self, names: Iterable[str], revision: Revision) -> Iterator[str]:
+        """Yield what the parents or dependencies of a revision mean in this graph."""
+        for name in names:
+            if name in self._revisions:
+                yield name
+                continue
+            found = [each for each in self.replacements(name) if revision.id not in self._revisions[each].replaces]
+            nearest = [each for each in found if self._revisions[each].is_replaced] or found
+            if nearest or name in self._names or not revision.is_replaced:
+                yield from nearest or [name]
 
     def _resolve_parents(self, revision: Revision) -> tuple[str, ...]:
         """Return the ids in ``down_revision`` and ``depends_on``. As in Alembic, the latter may also contain labels."""
@@ -372,6 +475,14 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
             message = f"{_located(revision)} has the branch label {label}, {what}."
             raise _error(DuplicateRevisionError, revision, message)
     return {label: revision.id for label, revision in labels.items()}
+
+
+def _still_present(revision: Revision, old: Revision) -> DuplicateRevisionError:
+    message = (
+        f"{_located(revision)} replaces {old.id}, but that is a revision of {old.package} ({shown_path(old.path)})."
+        f" Move its file to the folder {REPLACED} beside versions, or remove it from replaces."
+    )
+    return _error(DuplicateRevisionError, revision, message)
 
 
 def _missing(revision: Revision, parent: str) -> MissingRevisionError:

@@ -22,8 +22,9 @@ from typing import TypeAlias
 Header: TypeAlias = tuple[dict[str, object], str]
 """The values by name, and the docstring of the file."""
 
-NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
-"""The names in a header, in the order in which templates write them."""
+_USUAL = ("revision", "down_revision", "branch_labels", "depends_on")
+NAMES = (*_USUAL, "replaces")
+"""The names in a header, in the order in which templates write them. ``replaces`` is Ampho's own and optional."""
 
 BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
 """Names that let a file assign variables whose names its text does not contain. ``import *`` can do that, too."""
@@ -54,7 +55,8 @@ _VALUE = rf"None|{_STRING}|{_STRINGS}"
 _IMPORT = r"(?:import|from)[ \t][^\n()\\;*]*\n"
 _HEAD = re.compile(
     rf'"""(?P<doc>[^"\\]*)"""\n(?P<imports>(?:{_IMPORT}|\n)*)(?:#[^\n]*\n)*'
-    + "".join(rf"{name}{_ANNOTATION}(?P<{name}>{_VALUE})\n" for name in NAMES),
+    + "".join(rf"{name}{_ANNOTATION}(?P<{name}>{_VALUE})\n" for name in _USUAL)
+    + rf"(?:replaces{_ANNOTATION}(?P<replaces>{_VALUE})\n)?",
     re.ASCII,
 )
 _LINE = re.compile(
@@ -76,7 +78,7 @@ def from_text(source: bytes) -> Header | None:
         return None
     head = _HEAD.match(text)
     if head is not None:
-        values: dict[str, object] = {name: _plain_value(head[name]) for name in NAMES}
+        values: dict[str, object] = {name: _plain_value(head[name]) for name in NAMES if head[name]}
         doc, rest = head["doc"], head["imports"] + text[head.end() :]
     else:
         values, doc, rest = _by_line(text)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ampho._text import describe, did_you_mean, shown_path
 from ampho.errors import ConfigurationError, MigrationsFolderError, PackageNameError, PackageNotFoundError
-from ampho.history.files import is_revision_file, read_bytes
+from ampho.history.files import REPLACED, is_revision_file, read_bytes
 from ampho.settings import PACKAGES
 
 SETTING = PACKAGES.name
@@ -69,6 +69,11 @@ class MigrationPackage:
     def versions(self) -> Path:
         """The folder for new revision files: the first one in :attr:`layout`."""
         return Path(self.layout[0][0])
+
+    @property
+    def replaced_folder(self) -> Path:
+        """The folder of the files of replaced revisions, which are not part of the history."""
+        return self.folder / REPLACED
 
     @property
     def layout(self) -> tuple[tuple[str, ...], bool]:

@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 from ampho._text import describe, location, shown_path
 from ampho.errors import RevisionFileError
 from ampho.history import header
-from ampho.history.files import read_bytes, revision_files
+from ampho.history.files import read_bytes, replaced_files, revision_files
 from ampho.history.package import RESERVED, MigrationPackage
 
 _ILLEGAL = frozenset("@-+:'\"\\")
@@ -44,10 +44,12 @@ class Revision:
     :ivar down_revisions: the ids of its parents: none for a first revision, several for a merge.
     :ivar depends_on: the ids or labels in its ``depends_on``.
     :ivar labels: the branch labels in its file.
+    :ivar replaces: the ids of the revisions that it replaces.
     :ivar doc: the docstring of the file.
     :ivar digest: the SHA-256 of the file as it was read, with line feeds as line endings; empty if the revision is
         missing.
     :ivar is_missing: whether its file is missing.
+    :ivar is_replaced: whether its file is in the folder ``replaced``.
     """
 
     id: str
@@ -56,9 +58,11 @@ class Revision:
     down_revisions: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
     doc: str = ""
     digest: bytes = field(default=b"", compare=False)
     is_missing: bool = False
+    is_replaced: bool = False
 
     @property
     def path(self) -> Path:
@@ -117,6 +121,13 @@ def read_revisions(package: MigrationPackage) -> Iterator[Revision]:
     """Yield the revisions of a package in the order of their file names; none if it has no migrations folder."""
     for file in revision_files(package):
         yield read_revision(file, package.name)
+
+
+def read_replaced(packages: Iterable[MigrationPackage]) -> Iterator[Revision]:
+    """Yield the replaced revisions of packages."""
+    for package in packages:
+        for file in replaced_files(package):
+            yield replace(read_revision(file, package.name), is_replaced=True)
 
 
 def read_revision(file: str, package: str) -> Revision:
@@ -258,6 +269,7 @@ def _from_header(values: dict[str, object], doc: str, digest: bytes, file: str, 
         down_revisions=_strings(values, "down_revision", file, package),
         depends_on=_strings(values, "depends_on", file, package),
         labels=_strings(values, "branch_labels", file, package),
+        replaces=_strings(values, "replaces", file, package),
         doc=doc,
         digest=digest,
     )

@@ -445,18 +445,24 @@ class _StepInfo(MigrationInfo):
         return self._revision._normalized_down_revisions
 
 
+def _nothing(**arguments: object) -> None:
+    """Stand in for the function of a revision that is only recorded."""
+
+
 class ExactStep(RevisionStep):
     """A step that knows which version rows to write, because Alembic's rules fail on graphs of several packages.
 
+    :param runs: whether to call the revision's function.
     :ivar after_function: called after the revision's function, before the version rows are written.
     """
 
-    def __init__(self, script: ScriptDirectory, revision: Script, direction: Direction, rows: VersionRows) -> None:
+    def __init__(
+        self, script: ScriptDirectory, revision: Script, direction: Direction, rows: VersionRows, *, runs: bool = True
+    ) -> None:
         up = direction is Direction.UPGRADE
         super().__init__(script.revision_map, revision, up)
-        self.migration_fn: Callable[..., None] = update_wrapper(
-            partial(self._run, self.migration_fn), self.migration_fn
-        )
+        function = self.migration_fn if runs else _nothing
+        self.migration_fn: Callable[..., None] = update_wrapper(partial(self._run, function), function)
         self.after_function: Callable[[], None] = lambda: None
         self._removed, self._added = rows.upgrade(revision.revision) if up else rows.downgrade(revision.revision)
 
@@ -501,12 +507,13 @@ def load_steps(
     :param is_async: whether the steps run on a connection of an async engine.
     :raises RevisionFileError: if a file cannot be executed, or lacks the function of its step.
     """
-    version_rows = VersionRows(rows, graph.parents)
+    version_rows = VersionRows(rows, graph.row_parents)
     loaded: list[ExactStep] = []
     for step in steps:
         revision = script.loaded[step.revision.id] = LazyScript(graph, step.revision.id)
-        _check_function(revision, step, is_async=is_async)
-        loaded.append(ExactStep(script, revision, step.direction, version_rows))
+        if not step.is_recorded:
+            _check_function(revision, step, is_async=is_async)
+        loaded.append(ExactStep(script, revision, step.direction, version_rows, runs=not step.is_recorded))
     return loaded
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from ampho._text import counted, listed, listed_last
 from ampho.database.connection import migrating
-from ampho.database.journal import Journal
+from ampho.database.journal import Journal, Outcome
 from ampho.database.lock import pause
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
@@ -31,6 +31,7 @@ from ampho.migrate.plan import (
     Direction,
     Plan,
     Run,
+    Step,
     StepRun,
     check_finished,
     graph_of,
@@ -189,8 +190,8 @@ def plan(
 class Executor:
     """Makes a plan inside a run of ``env.py``, and passes its steps to Alembic.
 
-    If a step cannot get a lock, or another process changes an SQLite database between two steps, ``env.py`` runs again
-    with the remaining steps.
+    If a step cannot get a lock, if another process changes an SQLite database between two steps, or once revisions are
+    recorded that replace others, ``env.py`` runs again with the remaining steps.
 
     :ivar connection: a new connection.
     :ivar make_plan: makes the plan from the graph, the version rows, and the journal.
@@ -247,7 +248,7 @@ class Executor:
 
     def _nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
         plan = None if journal.unfinished else self._planned(rows, journal)
-        if plan is None or plan.steps:
+        if plan is None or plan.steps or plan.taken:
             return None
         self._of_run.announce(plan)
         return Run(plan, ())
@@ -292,7 +293,7 @@ class Executor:
         environment = EnvironmentRun(self.project, migrating.connection, self.x, self.command)
         try:
             environment.execute(partial(self._steps, migrating))
-        except _OvertakenError:
+        except _RowsChangedError:
             migrating.connection.rollback()
             return None
         except (Exception, SystemExit) as raised:  # noqa: BLE001 (raised again as an error of Ampho)
@@ -360,9 +361,10 @@ class Executor:
         if is_first and not rows:
             check_not_elsewhere(connection, self._graph, context.version_table, journal)
         plan, graph = self._make_plan(rows, journal)
-        steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
         if is_first:
             self._of_run.announce(plan)
+        self._take_over(rows, journal, context, table)
+        steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
         if steps and not rows:
             ensure_version_table(context)
         follow_in_blocks(context)
@@ -372,7 +374,7 @@ class Executor:
         expected = set(rows)
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(connection, context, expected)
-            running = RunningStep(step, self.project, migrating, context, table)
+            running = RunningStep(step, self._parents(step, graph), self.project, migrating, context, table)
             self._running = running  # set before the observers are called, because a call may be interrupted
             self._observers.notify(Observer.started, step)
             running.begin()
@@ -383,6 +385,33 @@ class Executor:
             expected = alembic_step.rows_after(expected)
             self._running, self._retries = None, 0
             self._observers.notify(Observer.applied, step, self._done[-1].duration)
+
+    def _parents(self, step: Step, graph: Graph) -> tuple[str, ...]:
+        """Return what a revision depends on, without what it replaces, unless it is replaced itself."""
+        return (self._graph if step.revision.id in self._graph else graph).parents(step.revision.id)
+
+    def _take_over(
+        self, rows: tuple[str, ...], journal: Journal, context: MigrationContext, table: JournalTable | None
+    ) -> None:
+        """Record the revisions that the database has because it has all that they replace.
+
+        :raises _RowsChangedError: if that changed the version rows.
+        """
+        if not self._graph.has_replacements:
+            return
+        applied = Applied.from_rows(self._graph, rows, journal)
+        if set(applied.rows) == set(rows):
+            return
+        from ampho.migrate.alembic import write_rows
+
+        def record() -> None:
+            if table is not None:
+                for revision in map(applied.graph.__getitem__, applied.taken):
+                    table.note(revision, "upgrade", applied.graph.parents(revision.id), Outcome.REPLACED)
+
+        self._check_not_overtaken(self.connection, context, set(rows))
+        write_rows(context, rows, applied.rows, record)
+        raise _RowsChangedError
 
     def _check_finished(self, journal: Journal, table: JournalTable | None, connection: Connection) -> None:
         """Check that no revision is unfinished; resolve unfinished revisions that changed nothing.
@@ -423,7 +452,7 @@ class Executor:
 
         SQLite's lock ends with each transaction, so another process may migrate the database between two steps.
 
-        :raises _OvertakenError: if the rows are different.
+        :raises _RowsChangedError: if the rows are different.
         """
         if connection.dialect.name != "sqlite" or not self.project.settings.lock:
             return
@@ -433,12 +462,12 @@ class Executor:
             connection.begin()  # this takes SQLite's lock, so no other process can write afterwards
         version = pragma(connection, "data_version")  # changes when another connection has written
         if version != self._data_version and set(context.get_current_heads()) != expected:
-            raise _OvertakenError
+            raise _RowsChangedError
         self._data_version = version
 
 
-class _OvertakenError(AmphoError):
-    """Another process has migrated the database since its version rows were read."""
+class _RowsChangedError(AmphoError):
+    """The version rows have changed since the run of ``env.py`` began, so it has to run again."""
 
 
 @contextmanager

@@ -7,13 +7,14 @@ would interpret differently.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from graphlib import TopologicalSorter
 
 from ampho._text import counted, listed
 from ampho.database.journal import Entry, Journal, Outcome
-from ampho.database.version_rows import Applied, exact_rows
+from ampho.database.version_rows import Applied
 from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError, UnfinishedRevisionError
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import Revision
@@ -68,6 +69,7 @@ class Step:
     :ivar risks: how the step may fail on a table with rows, according to its file, such as ``makes the column stock
         NOT NULL``.
     :ivar database: the name of the database in which the step runs.
+    :ivar is_recorded: whether the revision is only recorded, because all that it replaces is applied by then.
     """
 
     revision: Revision
@@ -78,6 +80,7 @@ class Step:
     losses: tuple[str, ...] = field(default=(), compare=False)
     risks: tuple[str, ...] = field(default=(), compare=False)
     database: str = DEFAULT_DATABASE
+    is_recorded: bool = False
 
     @property
     def reason(self) -> str:
@@ -104,6 +107,7 @@ class Plan:
     :ivar protected: the name of the database, if a user has to confirm the plan by typing this name; otherwise empty.
     :ivar is_of_several: whether the packages of the app live in several databases.
     :ivar left_out: the databases of groups that the plan leaves out, because they cannot be used.
+    :ivar taken: the revisions that are recorded first, because all that they replace is applied.
     """
 
     specifier: str
@@ -116,6 +120,7 @@ class Plan:
     failed: str = field(default="", compare=False)
     is_of_several: bool = field(default=False, compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    taken: tuple[str, ...] = field(default=(), compare=False)
 
     def in_database(self, name: str, *, is_of_several: bool) -> Plan:
         """Return this plan with the name of the database in which all of its steps run."""
@@ -272,10 +277,22 @@ def plan_upgrade(
     elif targets and targets <= applied.missing:
         advice.check_has_files(applied, targets, f"'ampho db-up {spec.text}'")
     ids = set() if applied.known.issuperset(targets) else applied.graph.ancestors(targets) - applied.known
+    ids |= _completed(applied, ids)
     advice.check_appliable(applied, ids)
     advice.check_not_diverged(applied, targets, journal)
     asked = ids if spec.branch is None and spec.target == "heads" else targets
     return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=asked)
+
+
+def _completed(applied: Applied, ids: AbstractSet[str]) -> set[str]:
+    """Return the revisions of which everything is applied, except for their record, once the given ones are."""
+    graph, known = applied.graph, {*applied.known, *ids}
+    found: set[str] = set()
+    for revision_id in graph.ids if graph.has_replacements else ():
+        if graph.is_recorded(revision_id) and revision_id not in known and known.issuperset(graph.parents(revision_id)):
+            found.add(revision_id)
+            known.add(revision_id)
+    return found
 
 
 def check_upgrade(graph: Graph, specifier: str) -> None:
@@ -342,7 +359,7 @@ def _as_applied(graph: Graph, ids: Iterable[str], journal: Journal) -> list[str]
 def graph_of(plan: Plan, graph: Graph, rows: Iterable[str], journal: Journal) -> Graph:
     """Return the graph of a plan, with missing revisions and, for a downgrade, the dependencies in the journal."""
     upgrades = plan.direction is Direction.UPGRADE
-    if upgrades and not plan.missing:
+    if upgrades and not plan.missing and not graph.has_replacements:
         return graph
     applied = Applied.from_rows(graph, rows, journal)
     return applied.graph if upgrades else advice.as_ran(applied, journal).graph
@@ -367,7 +384,7 @@ def rest_of(plan: Plan, applied: Applied) -> Plan:
             known.add(revision_id)
         if not fits:
             raise DatabaseError("Another process has migrated the database in the meantime. Run the command again.")
-    return replace(plan, steps=tuple(left), rows=exact_rows(applied.graph, applied.known))
+    return replace(plan, steps=tuple(left), rows=applied.graph.exact_rows(applied.known))
 
 
 def _plan(
@@ -379,9 +396,10 @@ def _plan(
     *,
     asked: set[str],
 ) -> Plan:
-    steps = tuple(Step(applied.graph[revision_id], direction) for revision_id in ids)
+    graph, up = applied.graph, direction is Direction.UPGRADE
+    steps = tuple(Step(graph[rid], direction, is_recorded=up and graph.is_recorded(rid)) for rid in ids)
     missing = advice.describe_missing(applied) if applied.missing else ""
-    return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked))
+    return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked), taken=applied.taken)
 
 
 def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:

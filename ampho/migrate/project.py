@@ -29,7 +29,8 @@ from ampho.history.graph import Branch, Graph
 from ampho.history.homes import ANY, Homes, is_pattern, matches
 from ampho.history.host import TEMPLATES, Hosts, is_pristine
 from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_package
-from ampho.history.revision import read_revisions
+from ampho.history.replaced import Replaced
+from ampho.history.revision import read_replaced, read_revisions
 from ampho.history.specifier import find_target, parse
 from ampho.settings import DATABASES, DEFAULT_DATABASE, Settings
 
@@ -174,7 +175,8 @@ class Project:
             package.check_present()
         names = [package.name for package in self.packages]
         revisions = (revision for package in self.packages for revision in read_revisions(package))
-        return Graph(revisions, names, self.not_installed)
+        replaced = Replaced(partial(read_replaced, self.packages))
+        return Graph(revisions, names, self.not_installed, replaced)
 
     def graph_of(self, home: str) -> Graph:
         """Return the graph of the packages that live in a database, or in each database of a group."""

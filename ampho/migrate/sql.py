@@ -16,7 +16,7 @@ from sqlalchemy.exc import CompileError
 from ampho._text import describe, place
 from ampho.database.journal import Journal
 from ampho.database.schema import select_schema
-from ampho.database.version_rows import check_not_elsewhere, exact_rows
+from ampho.database.version_rows import check_not_elsewhere
 from ampho.errors import RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
@@ -142,7 +142,7 @@ def _given_start(graph: Graph, start: str | Sequence[str]) -> _Start:
             continue
         target = find_target(graph, spec)
         ids += target.ids if isinstance(target, Branch) else (target,)
-    return _Start(exact_rows(graph, graph.ancestors(ids)), has_table=True)
+    return _Start(graph.exact_rows(graph.ancestors(ids)), has_table=True)
 
 
 def _present_start(project: Project, connection: Connection, x: Sequence[str]) -> _Start:

@@ -11,7 +11,7 @@ from ampho._text import listed
 from ampho.database.connection import migrating
 from ampho.database.journal import Entry, Journal, Outcome
 from ampho.database.protection import Protection
-from ampho.database.version_rows import Applied, exact_rows
+from ampho.database.version_rows import Applied
 from ampho.errors import DependentsError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
@@ -182,19 +182,22 @@ def _write(
         before = Applied.from_rows(graph, (), journal) if purge else was
         advice.check_sound(before)
         known = change(before)
-        after = exact_rows(before.graph, known)
+        after = before.graph.exact_rows(known)
         packages = set(_packages_of(graph, described)) if described else set[str]()
         doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
         affirmed = {rid for rid in doubtful & known if was.package(rid) in packages}
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
+        taken = {*before.taken} & known
         changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
-        if table is not None and any(changes.values()):
+        if table is not None and (taken or any(changes.values())):
             table.ensure()  # before the rows are written, because some databases would commit them here
 
         def record() -> None:
             if table is not None:
                 for entry in entries:
                     table.resolve(entry)
+                for rid in was.graph.sort(taken):
+                    table.note(was.graph[rid], "upgrade", was.graph.parents(rid), Outcome.REPLACED)
                 for direction, ids in changes.items():
                     for rid in was.graph.sort(ids):
                         table.note(was.graph[rid], direction, was.graph.parents(rid), outcome)

@@ -58,11 +58,13 @@ class MigratingConnection:
 class RunningStep:
     """A step while it runs.
 
+    :ivar parents: the ids of the revisions that the revision depends on.
     :ivar context: Alembic's context in the run of ``env.py``.
     :ivar table: the journal's table; None without a journal.
     """
 
     step: Step
+    parents: Sequence[str]
     project: Project
     migrating: MigratingConnection
     context: MigrationContext
@@ -84,7 +86,7 @@ class RunningStep:
             "revision": revision.id,
             "package": revision.package,
             "direction": self.step.direction.value,
-            "parents": self.project.graph.parents(revision.id),
+            "parents": self.parents,
             "checksum": revision.checksum,
         }
 
@@ -151,7 +153,8 @@ class RunningStep:
         self.settle()
         self._transaction.is_own = True
         if self.table is not None:
-            self.table.finish(self._entry, Outcome.DONE, self._seconds)
+            outcome = Outcome.REPLACED if self.step.is_recorded else Outcome.DONE
+            self.table.finish(self._entry, outcome, self._seconds)
 
     def end(self) -> StepRun:
         """Return the result of the committed step."""

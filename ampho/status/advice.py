@@ -48,6 +48,7 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
         one of the revisions is applied.
     """
     applied.graph.check_files(ids)
+    _check_not_stranded(applied, ids)
     touched = applied.ahead.intersection(map(applied.package, ids))
     beyond = [rid for rid in applied.missing if applied.package(rid) in touched]
     if beyond:
@@ -66,6 +67,18 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
             " with 'ampho db-stamp PACKAGE@base' if nothing is applied. Nothing was changed.",
             rows=applied.graph.sort(applied.missing),
         )
+
+
+def _check_not_stranded(applied: Applied, ids: Iterable[str]) -> None:
+    """Raise an error if the database has a part of what a revision replaces, and the files of the rest were deleted."""
+    for revision in map(applied.graph.__getitem__, applied.graph.sort(ids)):
+        if part := applied.graph.sort(applied.missing.intersection(revision.replaces)):
+            raise UnknownRevisionsError(
+                f"{revision.id} of {revision.package} replaces {listed(revision.replaces, _SHOWN)}. The database has"
+                f" only {listed(part, _SHOWN)} of these, and the files of the others were deleted. First upgrade it"
+                f" with an earlier release of {revision.package}, which still has them. Nothing was changed.",
+                rows=part,
+            )
 
 
 def check_has_files(applied: Applied, ids: Iterable[str], command: str) -> None:

@@ -251,7 +251,8 @@ def current_state(
     if compare_files:
         journal.load()
     applied = Applied.from_rows(graph, rows, journal)
-    packages = tuple(_package_state(graph, package, applied.known) for package in graph.packages)
+    whole = applied.graph if graph.has_replacements else graph
+    packages = tuple(_package_state(whole, package, applied) for package in graph.packages)
     return replace(
         CurrentState.of(packages, applied, journal, None, compare_files=compare_files), unknown=applied.unknown
     )
@@ -289,9 +290,9 @@ def missing_states(applied: Applied) -> Iterator[MissingState]:
         yield MissingState(package, own, package in applied.ahead, advice.explain_missing(applied, own))
 
 
-def _package_state(graph: Graph, package: str, known: frozenset[str]) -> PackageState:
-    ids = graph.of_package(package)
-    applied = [revision_id for revision_id in ids if revision_id in known]
+def _package_state(graph: Graph, package: str, state: Applied) -> PackageState:
+    ids = [revision_id for revision_id in graph.of_package(package) if graph.has_file(revision_id)]
+    known, applied = state.known, [revision_id for revision_id in ids if revision_id in state.known]
     return PackageState(
         package,
         tuple(record(graph, revision_id) for revision_id in applied),

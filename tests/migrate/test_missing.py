@@ -17,7 +17,7 @@ from revisions import graph
 from servers import Database
 
 from ampho.database.journal import Entry, Journal, Outcome
-from ampho.database.version_rows import Applied, VersionRows, exact_rows
+from ampho.database.version_rows import Applied, VersionRows
 from ampho.errors import AmphoError, MissingRevisionError, SpecifierError, UnknownRevisionsError, VersionTableError
 from ampho.history.graph import Graph
 from ampho.history.revision import Revision
@@ -290,7 +290,7 @@ def test_random_graphs_with_a_package_less(seed: int) -> None:
     whole = graph_of(history, history.packages)
     applied = history.with_ancestors(rng.sample(list(whole.ids), rng.randint(0, len(whole))))
     left = graph_of(history, [name for name in history.packages if name not in gone])
-    rows = exact_rows(whole, applied)
+    rows = whole.exact_rows(applied)
     known = journal(*whole.sort(applied), of=whole)
 
     seen = Applied.from_rows(left, rows, known)
@@ -311,7 +311,7 @@ def test_random_graphs_with_a_package_less(seed: int) -> None:
         for step in steps:
             version_rows.downgrade(step)
             remaining.discard(step)
-            assert tuple(sorted(version_rows.current)) == exact_rows(whole, remaining)
+            assert tuple(sorted(version_rows.current)) == whole.exact_rows(remaining)
 
 
 # On real databases

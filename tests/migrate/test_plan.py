@@ -14,7 +14,7 @@ import pytest
 from revisions import graph
 
 from ampho.database.journal import Entry, Journal, Outcome
-from ampho.database.version_rows import Applied, VersionRows, exact_rows
+from ampho.database.version_rows import Applied, VersionRows
 from ampho.errors import AmphoError, DependentsError, SpecifierError, UnknownRevisionsError
 from ampho.history.graph import Graph
 from ampho.migrate.plan import Direction, Plan, plan_downgrade, plan_upgrade
@@ -450,7 +450,7 @@ def test_applied_is_the_rows_and_all_they_stand_on() -> None:
     assert applied.known == {"acme_billing_1", "acme_billing_2", "app_1", "app_2", "core_1", "core_2", "gone"}
     assert applied.unknown == ("gone",)
     assert applied.missing == {"gone"}
-    assert exact_rows(applied.graph, applied.known) == ("acme_billing_2", "gone")
+    assert applied.graph.exact_rows(applied.known) == ("acme_billing_2", "gone")
 
 
 def test_version_rows_leave_out_what_another_applied_revision_stands_on() -> None:

@@ -15,7 +15,7 @@ from revisions import graph
 from servers import Database
 
 from ampho import Stamped
-from ampho.database.version_rows import Applied, exact_rows
+from ampho.database.version_rows import Applied
 from ampho.errors import DependentsError, MigrationsFolderError, SpecifierError
 from ampho.migrate.stamp import known_after_stamp
 
@@ -37,7 +37,7 @@ PACKAGES = ("core", "shop", "blog")
 
 def rows_after_stamp(history, rows, specifier):
     before = Applied.from_rows(history, rows)
-    return exact_rows(before.graph, known_after_stamp(before, specifier))
+    return before.graph.exact_rows(known_after_stamp(before, specifier))
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ def rows_after_stamp(history, rows, specifier):
 )
 def test_the_rows_are_exactly_those_of_what_is_applied(before: set[str], specifier: str, applied: set[str]) -> None:
     history = graph(GRAPH)
-    rows = exact_rows(history, history.ancestors(before))
+    rows = history.exact_rows(history.ancestors(before))
 
     after = rows_after_stamp(history, rows, specifier)
 
-    assert after == exact_rows(history, applied)
+    assert after == history.exact_rows(applied)
     assert Applied.from_rows(history, after).known == applied
 
 
@@ -85,7 +85,7 @@ def test_what_only_depends_on_a_revision_stays_as_it_is(specifier: str, applied:
         blog: e2 < e1
         blog: c1 < root & e1 = contract
     """)
-    assert rows_after_stamp(history, exact_rows(history, history.ids), specifier) == exact_rows(history, applied)
+    assert rows_after_stamp(history, history.exact_rows(history.ids), specifier) == history.exact_rows(applied)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_others_depend_on_stays_applied(specifier: str, dependents: tuple[s
     history = graph(GRAPH)
 
     with pytest.raises(DependentsError) as caught:
-        rows_after_stamp(history, exact_rows(history, EVERYTHING), specifier)
+        rows_after_stamp(history, history.exact_rows(EVERYTHING), specifier)
 
     assert tuple(sorted(caught.value.dependents)) == dependents
     assert caught.value.specifier == specifier
@@ -111,7 +111,7 @@ def test_of_many_that_depend_on_it_the_first_are_named() -> None:
     history = graph(f"core: core_1 =\nshop: shop_1 & core_1{chain}")
 
     with pytest.raises(DependentsError) as caught:
-        rows_after_stamp(history, exact_rows(history, history.ids), "core@base")
+        rows_after_stamp(history, history.exact_rows(history.ids), "core@base")
 
     assert len(caught.value.dependents) == 8
     assert "not applied: shop_1, shop_2, shop_3, shop_4, shop_5 and 3 more. First run" in str(caught.value)
