@@ -351,7 +351,8 @@ class Graph:
                 yield name
                 continue
             found = [each for each in self.replacements(name) if revision.id not in self._revisions[each].replaces]
-            nearest = [each for each in found if self._revisions[each].is_replaced] or found
+            later = reach([each for old in found for each in self.replacements(old)], self.replacements)
+            nearest = [each for each in found if each not in later]
             if nearest or name in self._names or not revision.is_replaced:
                 yield from nearest or [name]
 

@@ -32,7 +32,7 @@ HISTORIES = int(os.environ.get("AMPHO_PROPERTY_REPLACED", "150"))
 
 pytestmark = [pytest.mark.timeout(max(120, HISTORIES)), pytest.mark.usefixtures("unmeasured")]
 
-FILE = '''\
+FILE = """\
 from alembic import op
 
 revision = {id!r}
@@ -50,7 +50,7 @@ def upgrade():
 def downgrade():
     for leaf in {leaves!r} + {marks!r}:
         op.execute(f"DELETE FROM log WHERE id = '{{leaf}}'")
-'''
+"""
 
 
 @dataclass(frozen=True)
