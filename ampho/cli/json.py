@@ -84,6 +84,7 @@ SHAPES: Mapping[str, Shape] = {
     "Initialized": Shape(computed={"package": "package.name", "folder": "package.folder"}),
     "Lane": Shape(hidden=["tracks"], or_null=["package"]),
     "LintReport": Shape(hidden=["databases"]),
+    "MemberState": Shape(hidden=["taken"]),
     "MissingState": Shape(or_null=["package"]),
     "Node": Shape(hidden=["track"], or_null=["package"]),
     "PackageState": Shape(computed={"is_up_to_date": "is_up_to_date"}),
@@ -97,7 +98,9 @@ SHAPES: Mapping[str, Shape] = {
         or_null=["warning", "protected"],
     ),
     "Question": Shape(hidden=["check"], computed={"text": "text"}, or_null=["detail"]),
-    "Revision": Shape(hidden=["file", "doc", "digest", "is_missing"], computed={"message": "message", "path": "path"}),
+    "Revision": Shape(
+        hidden=["file", "doc", "digest", "is_missing", "is_replaced"], computed={"message": "message", "path": "path"}
+    ),
     "RevisionRecord": Shape(hidden=["file"], computed={"path": "path"}),
     "RevisionStatus": Shape(hidden=["package"]),
     "Run": Shape(computed={"duration": "duration"}),

@@ -70,7 +70,7 @@ class Reporter(WarningsOnly):
         say(line, hang=self._width + len("  +   "), colors={how: color})
 
     def applied(self, step: Step, duration: float) -> None:
-        self._ended(step, in_seconds(duration), "green")
+        self._ended(step, "recorded" if step.is_recorded else in_seconds(duration), "green")
 
     def failed(self, step: Step, error: Exception) -> None:
         self._ended(step, "failed", "red")

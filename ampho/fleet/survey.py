@@ -171,9 +171,9 @@ class Survey:
         graph = self.whole.graph_of(project.home)
         applied = Applied.from_rows(graph, rows, journal)
         check_installed(applied)
-        found = assess(graph, applied, journal, compare_files=self.is_thorough)
+        found = assess(applied, journal, compare_files=self.is_thorough)
         findings = self._findings.setdefault(found.findings, found.findings)  # often the same for many databases
-        return MemberState(project.database, found.status, rows, findings)
+        return MemberState(project.database, found.status, rows, findings, taken=applied.taken)
 
     def _is_complete(self, home: str, rows: Sequence[str]) -> bool:
         """Return whether the version rows are those of a database to which everything is applied."""

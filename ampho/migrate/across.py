@@ -144,7 +144,7 @@ class UpgradePlanner:
             known = {each.revision.id: each for each in plan.steps}
             new = [each for each in found.steps if each.revision.id not in known]
             known |= {each.revision.id: each for each in new}
-            in_order = self.state(other).project.graph.sort(known)
+            in_order = self.state(other).applied.graph.sort(known)
             self._plans[other] = replace(plan, steps=tuple(known[rid] for rid in in_order))
             yield from ((other, each) for each in new)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -248,7 +249,7 @@ class Executor:
 
     def _nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
         plan = None if journal.unfinished else self._planned(rows, journal)
-        if plan is None or plan.steps or plan.taken:
+        if plan is None or plan.steps:
             return None
         self._of_run.announce(plan)
         return Run(plan, ())
@@ -363,7 +364,7 @@ class Executor:
         plan, graph = self._make_plan(rows, journal)
         if is_first:
             self._of_run.announce(plan)
-        self._take_over(rows, journal, context, table)
+        self._take_over(plan, rows, journal, context, table)
         steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
         if steps and not rows:
             ensure_version_table(context)
@@ -391,7 +392,12 @@ class Executor:
         return (self._graph if step.revision.id in self._graph else graph).parents(step.revision.id)
 
     def _take_over(
-        self, rows: tuple[str, ...], journal: Journal, context: MigrationContext, table: JournalTable | None
+        self,
+        plan: Plan,
+        rows: tuple[str, ...],
+        journal: Journal,
+        context: MigrationContext,
+        table: JournalTable | None,
     ) -> None:
         """Record the revisions that the database has because it has all that they replace.
 
@@ -410,7 +416,13 @@ class Executor:
                     table.note(revision, "upgrade", applied.graph.parents(revision.id), Outcome.REPLACED)
 
         self._check_not_overtaken(self.connection, context, set(rows))
+        steps, begun = [step for step in plan.steps if step.revision.id in applied.taken], time.perf_counter()
+        for step in steps:
+            self._observers.notify(Observer.started, step)
         write_rows(context, rows, applied.rows, record)
+        for step in steps:
+            self._done.append(StepRun(step, (time.perf_counter() - begun) / len(steps)))
+            self._observers.notify(Observer.applied, step, self._done[-1].duration)
         raise _RowsChangedError
 
     def _check_finished(self, journal: Journal, table: JournalTable | None, connection: Connection) -> None:

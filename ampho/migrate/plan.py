@@ -41,6 +41,8 @@ class Cause(StrEnum):
     """Another step of an upgrade depends on the revision."""
     STANDS = "stands on"
     """The revision depends on another step of a downgrade."""
+    REPLACES = "replaces"
+    """The revision is only recorded, because all that it replaces is applied by then."""
 
 
 class InTransaction(StrEnum):
@@ -63,7 +65,8 @@ class Step:
     :ivar revision: the revision.
     :ivar direction: whether to apply or to revert the revision.
     :ivar cause: why the step is in the plan.
-    :ivar because_of: the ids of the revisions that are the cause; empty if the specifier names this revision.
+    :ivar because_of: the ids of the revisions that are the cause, or that the revision replaces; empty if the
+        specifier names this revision.
     :ivar in_transaction: whether the step runs in a transaction, so that a failure leaves nothing behind.
     :ivar losses: how the step may lose data, according to its file, such as ``drops the column stock``.
     :ivar risks: how the step may fail on a table with rows, according to its file, such as ``makes the column stock
@@ -107,7 +110,6 @@ class Plan:
     :ivar protected: the name of the database, if a user has to confirm the plan by typing this name; otherwise empty.
     :ivar is_of_several: whether the packages of the app live in several databases.
     :ivar left_out: the databases of groups that the plan leaves out, because they cannot be used.
-    :ivar taken: the revisions that are recorded first, because all that they replace is applied.
     """
 
     specifier: str
@@ -120,7 +122,6 @@ class Plan:
     failed: str = field(default="", compare=False)
     is_of_several: bool = field(default=False, compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
-    taken: tuple[str, ...] = field(default=(), compare=False)
 
     def in_database(self, name: str, *, is_of_several: bool) -> Plan:
         """Return this plan with the name of the database in which all of its steps run."""
@@ -370,9 +371,8 @@ def rest_of(plan: Plan, applied: Applied) -> Plan:
 
     :raises DatabaseError: if one of these steps no longer fits the version rows.
     """
-    left = [
-        step for step in plan.steps if (step.revision.id in applied.known) is (step.direction is Direction.DOWNGRADE)
-    ]
+    done = applied.known.difference(applied.taken)
+    left = [step for step in plan.steps if (step.revision.id in done) is (step.direction is Direction.DOWNGRADE)]
     known = set(applied.known)
     for step in left:
         revision_id = step.revision.id
@@ -396,10 +396,14 @@ def _plan(
     *,
     asked: set[str],
 ) -> Plan:
-    graph, up = applied.graph, direction is Direction.UPGRADE
-    steps = tuple(Step(graph[rid], direction, is_recorded=up and graph.is_recorded(rid)) for rid in ids)
+    graph = applied.graph
+    if direction is Direction.UPGRADE:
+        recorded = {*applied.taken, *filter(graph.is_recorded, graph.ids if graph.has_replacements else ())}
+        steps = tuple(Step(graph[rid], direction, is_recorded=rid in recorded) for rid in (*applied.taken, *ids))
+    else:
+        steps = tuple(Step(graph[rid], direction) for rid in ids)
     missing = advice.describe_missing(applied) if applied.missing else ""
-    return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked), taken=applied.taken)
+    return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked))
 
 
 def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:

@@ -410,7 +410,7 @@ class Project:
         if self.whole is None:
             return ()
         graph, names = self.whole.graph, self.homes.names
-        needed = [rid for rid in graph.parents(revision_id) if rid not in self.graph]
+        needed = [rid for rid in graph.parents(revision_id) if rid not in self.graph] if revision_id in graph else []
         return tuple((name, rid) for rid in needed for name in self.homes.of(graph[rid].package) if name in names)
 
     def depends_on(self, home: str, database: str) -> bool:

@@ -152,7 +152,7 @@ def deployment(
         advice.check_installed(applied)
         if read_files:
             _warn_of_syntax(project.graph, applied, observer)
-        return assess(project.graph, applied, journal, compare_files=read_files)
+        return assess(applied, journal, compare_files=read_files)
 
     return query(project, connection, x, compare)
 

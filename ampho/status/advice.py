@@ -75,8 +75,8 @@ def _check_not_stranded(applied: Applied, ids: Iterable[str]) -> None:
         if part := applied.graph.sort(applied.missing.intersection(revision.replaces)):
             raise UnknownRevisionsError(
                 f"{revision.id} of {revision.package} replaces {listed(revision.replaces, _SHOWN)}. The database has"
-                f" only {listed(part, _SHOWN)} of these, and the files of the others were deleted. First upgrade it"
-                f" with an earlier release of {revision.package}, which still has them. Nothing was changed.",
+                f" some of these ({listed(part, _SHOWN)}), and the files of the others were deleted. First upgrade the"
+                f" database with an earlier release of {revision.package}, which still has them. Nothing was changed.",
                 rows=part,
             )
 

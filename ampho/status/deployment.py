@@ -10,7 +10,6 @@ from typing import Self
 
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
-from ampho.history.graph import Graph
 from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 
@@ -104,16 +103,16 @@ class Deployment:
         return min(worst, key=list(Status).index, default=Status.UP_TO_DATE)
 
 
-def assess(graph: Graph, applied: Applied, journal: Journal, *, compare_files: bool = True) -> Deployment:
+def assess(applied: Applied, journal: Journal, *, compare_files: bool = True) -> Deployment:
     """Return how well a database matches the code.
 
-    :param graph: the revisions that have files.
     :param compare_files: whether to compare the files of applied revisions with those that ran.
     """
     if applied.corrupt:
         return Deployment((Finding(Status.CORRUPT, "", applied.corrupt, _UNREADABLE),))
+    graph = applied.graph
     unfinished = [entry.revision for entry in journal.unresolved]
-    missing, ahead = applied.graph.sort(applied.missing), applied.ahead
+    missing, ahead = graph.sort(applied.missing), applied.ahead
     known = applied.known.union(unfinished)
     found: dict[Status, Iterable[str]] = {
         Status.INTERRUPTED: unfinished,
@@ -126,7 +125,7 @@ def assess(graph: Graph, applied: Applied, journal: Journal, *, compare_files: b
     grouped: defaultdict[tuple[Status, str], list[str]] = defaultdict(list)
     for status, ids in found.items():
         for rid in ids:
-            grouped[status, applied.package(rid) if rid in applied.graph else ""].append(rid)
+            grouped[status, applied.package(rid) if rid in graph else ""].append(rid)
     findings = [Finding(*key, tuple(ids), _means(key[0], applied, ids)) for key, ids in grouped.items()]
     superfluous = applied.superfluous(journal)
     if superfluous:

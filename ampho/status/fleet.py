@@ -20,6 +20,7 @@ class MemberState:
     :ivar rows: its version rows.
     :ivar findings: the differences between it and the code.
     :ivar error: why it could not be looked at; None if it could.
+    :ivar taken: the revisions that the next upgrade only records, because all that they replace is applied.
     """
 
     database: str
@@ -27,6 +28,7 @@ class MemberState:
     rows: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     error: AmphoError | None = field(default=None, compare=False)
+    taken: tuple[str, ...] = field(default=(), compare=False)
 
 
 def failed(database: str, error: AmphoError) -> MemberState:

@@ -101,7 +101,7 @@ class Files:
         return found
 
     def leaves_below(self, one: str) -> set[str]:
-        """What a database has at least if it has a revision, as the files say it, and not what they have come to mean."""
+        """What a database that has a revision has at least, by the files as they are written."""
         found, todo = set[str](), [*self.every[one].names]
         while todo:
             if (name := todo.pop()) not in found:

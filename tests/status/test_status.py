@@ -176,7 +176,7 @@ CASES: dict[str, tuple[Graph, Sequence[str], Journal, Status]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_worst_is_what_check_deploy_finds(case: str) -> None:
     of, rows, known, expected = CASES[case]
-    assert assess(of, Applied.from_rows(of, rows, known), known).status is expected
+    assert assess(Applied.from_rows(of, rows, known), known).status is expected
     assert status_of(of, rows, known).status is expected
 
 

@@ -112,7 +112,7 @@ class _FleetUpgrade:
                 self._shown.looked(number)
                 if options.is_canary(state.database):
                     canary[state.status] = state.database
-                if state.status is Status.UP_TO_DATE:
+                if state.status is Status.UP_TO_DATE and not state.taken:
                     self._tally.add(Ending(state.database, FleetOutcome.UP_TO_DATE))
                 elif state.status in ends:
                     cause = str(state.error).removeprefix(f"{state.database}: ")
