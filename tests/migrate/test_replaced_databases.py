@@ -213,8 +213,8 @@ def test_the_databases_of_a_group_are_taken_over(framework: str, project: Projec
     fleet = files(project, framework, 3)
     for _ in range(2):
         fleet.add_revision()
-    project.run("ampho", "db-up", "-d", "tenants")
-    project.run("ampho", "db-down", "orders@-1", "-d", "tenants/t001", "--yes")
+    for name, specifier in (("t000", "heads"), ("t001", "orders_2"), ("t002", "heads")):
+        project.run("ampho", "db-up", specifier, "-d", f"tenants/{name}")
     _replace_orders(project)
     looked = project.run("ampho", "db-status", "-d", "tenants", check=False)
     assert re.search(r"2  up to date  orders_3", looked.stdout), looked
