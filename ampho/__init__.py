@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ampho.migrate.reflection import reflect
     from ampho.migrate.stamp import Stamped
     from ampho.migrate.template import Clone, Template
+    from ampho.revise.adopt import Adopted
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport, Violation
     from ampho.revise.writer import Initialized
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adopted",
     "Ampho",
     "AmphoError",
     "AsyncAmpho",
@@ -93,6 +95,7 @@ _NAMES = {
     "migrate.template": ("Clone", "Template"),
     "revise.autogenerate.generate": ("Drift", "Generated"),
     "revise.lint": ("LintReport", "Violation"),
+    "revise.adopt": ("Adopted",),
     "revise.writer": ("Initialized",),
     "status.deployment": ("Deployment", "Finding", "Status"),
     "status.fleet": ("FleetStatus", "MemberState", "StateCount"),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampho.errors import DatabaseNameError, DatabasesError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ampho.migrate.project import Project
     from ampho.migrate.stamp import Stamped
     from ampho.migrate.template import Template
+    from ampho.revise.adopt import Adopted
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
     from ampho.revise.writer import Initialized
@@ -74,6 +76,26 @@ class Commands:
         project = self._running.project()
         with without_secrets(project.url):
             return writer.init_all(project)
+
+    def adopt(self, source: str | Path, package: str | None = None, *, plan: bool = False) -> Adopted:
+        """Move the history of Flask-Migrate or plain Alembic into a package. The ids stay, and no database is changed.
+
+        The arguments of ``context.configure()`` in its ``env.py`` are copied into the new one, with the functions that
+        they use. Whatever else it adds to the template of the tool is listed.
+
+        :param source: the folder that contains ``env.py``, a folder with revision files, or an ``alembic.ini``.
+        :param package: the package; by default, the only one that is configured. Its folder is created if necessary.
+        :param plan: whether to change nothing, and only return what would be done.
+        :return: what was moved and copied, and what is left; without revisions if there is nothing to do.
+        :raises RevisionInputError: if there is no history at ``source``, or if the package has one already.
+        :raises HistoryError: if the revisions do not form a valid graph with those of the other packages.
+        :raises PackageError: if the package cannot have a migrations folder.
+        """
+        from ampho.revise import adopt
+
+        project = self._running.project()
+        with without_secrets(project.url):
+            return adopt.adopt(project, Path(source), package or adopt.only_package(project), planned=plan)
 
     def revision(
         self,

@@ -138,6 +138,7 @@ class Extension(ABC):
 
     init: Final = command(Commands.init)
     init_all: Final = command(Commands.init_all)
+    adopt: Final = command(Commands.adopt)
     revision: Final = command(Commands.revision)
     autogenerate: Final = command(Commands.autogenerate)
     merge: Final = command(Commands.merge)

@@ -31,6 +31,7 @@ COMMANDS = {
     "drifts": "db-check",
     "fleet": "db-up for groups of databases",
     "deployment": "db-check --deploy and db-wait",
+    "adopted": "db-adopt",
     "all_initialized": "db-init without PACKAGE",
     "generated": "db-rev -a",
     "initialized": "db-init",

@@ -206,6 +206,7 @@ def test_help_and_usage(crm: Facade) -> None:
     commands = sorted(re.findall(r"^  (db-\w+)", crm.run("--help").stdout, re.MULTILINE))
     assert commands == [
         *(
+            "db-adopt",
             "db-check",
             "db-current",
             "db-down",

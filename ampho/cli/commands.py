@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -114,6 +115,26 @@ def db_init(ctx: click.Context, package: str | None) -> None:
         show(ctx, AllInitialized(call(ctx, Commands.init_all)))
     else:
         show(ctx, call(ctx, Commands.init, package))
+
+
+@cli.command("db-adopt")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--into",
+    "package",
+    metavar="PACKAGE",
+    shell_complete=completion.new_packages,
+    help="The package that gets the history. By default, the only one that is listed.",
+)
+@click.option("--plan", "planned", is_flag=True, help="Print what would be done, without doing it.")
+@_on_files
+def db_adopt(ctx: click.Context, source: Path, package: str | None, planned: bool) -> None:
+    """Move the history of Flask-Migrate or Alembic into a package.
+
+    SOURCE is the folder that contains env.py, such as 'migrations', a folder with revision files, or an alembic.ini.
+    The ids of the revisions stay the same, so no database has to be changed.
+    """
+    show(ctx, call(ctx, Commands.adopt, source, package, plan=planned))
 
 
 @cli.command("db-rev")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 PURPOSES: Mapping[str, Sequence[str]] = {
-    "Write migrations": ("db-init", "db-rev", "db-merge", "db-rebase"),
+    "Write migrations": ("db-init", "db-adopt", "db-rev", "db-merge", "db-rebase"),
     "Change the database": ("db-up", "db-down", "db-stamp", "db-forget", "db-resolve"),
     "Inspect the state": ("db-status", "db-current", "db-show", "db-graph", "db-heads", "db-log"),
     "Check and wait": ("db-check", "db-lint", "db-wait"),
@@ -31,6 +31,8 @@ EXAMPLES: Mapping[str, str] = {
     "db-init blog": "create blog/migrations",
     "db-init acme.billing:alembic": "create acme/billing/alembic",
     "db-init": "create the folders of all listed packages",
+    "db-adopt migrations --into blog": "move a Flask-Migrate folder into blog",
+    "db-adopt migrations --into blog --plan": "print what would be moved",
     'db-rev blog "Add tags"': "create an empty revision",
     'db-rev blog "Add tags" -a': "create it from the models",
     'db-rev -a "Add tags"': "do so for all packages",

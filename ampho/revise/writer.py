@@ -60,23 +60,23 @@ class Initialized:
 def init_all(project: Project) -> tuple[Initialized, ...]:
     """Write the migrations folders of all listed packages that have none, except installed ones, for ``db-init``."""
     project.check_migratable(None)
-    packages = [package for package in project.packages if not (package.installed or _is_used(package.folder))]
+    packages = [package for package in project.packages if not (package.installed or is_used(package.folder))]
     for package in packages:
         package.check_writable()
     return tuple(init(project, package.entry) for package in packages)
 
 
-def _is_used(folder: Path) -> bool:
+def is_used(folder: Path) -> bool:
     """Return whether a path exists, other than as an empty folder."""
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def init(project: Project, entry: str) -> Initialized:
     """Write the migrations folder of a package, for ``db-init``."""
-    package = _package_to_init(project, entry)
+    package = package_to_write(project, entry)
     package.check_writable()
     folder = package.folder
-    if _is_used(folder):
+    if is_used(folder):
         raise MigrationsFolderError(
             f"{shown_path(folder)} already exists. Write a revision with 'ampho db-rev {package.name} MESSAGE', or move"
             " the folder away to start over.",
@@ -113,7 +113,8 @@ def _has_revisions(project: Project) -> bool:
         return True
 
 
-def _package_to_init(project: Project, entry: str) -> MigrationPackage:
+def package_to_write(project: Project, entry: str) -> MigrationPackage:
+    """Return the package of an entry, whether or not it is configured."""
     found = find_package(entry, [package.name for package in project.packages])
     listed = next((package for package in project.packages if package.name == found.name), found)
     if listed is not found and entry not in (listed.name, listed.entry):

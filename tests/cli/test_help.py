@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -130,11 +131,23 @@ def half_done(project: Project, each: Facade) -> None:
         each.call("upgrade")
 
 
+def other_tool(project: Project, each: Facade) -> None:
+    """Let there be a folder of Flask-Migrate, and a package without migrations."""
+    for path in sorted(project.migrations("blog").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    shutil.rmtree(project.migrations("shop"), ignore_errors=True)
+    project.write("migrations/env.py", "")
+    project.write(
+        "migrations/versions/one.py", "revision = 'one'\ndown_revision = None\n\n\ndef upgrade():\n    pass\n"
+    )
+
+
 PREPARE: Mapping[str, Prepare] = {
     **dict.fromkeys(("ampho", "db-init"), unwritten),
     **dict.fromkeys(("db-rev", "db-down", "db-check", "db-wait", "db-status"), apply_all),
     **dict.fromkeys(("db-merge", "db-rebase"), fork),
     "db-up": take_back,
+    "db-adopt": other_tool,
     "db-forget": uninstalled,
     "db-resolve": half_done,
 }

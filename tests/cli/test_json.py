@@ -113,6 +113,12 @@ def lose(project: Project, each: Facade) -> None:
     each.app.config["AMPHO_MIGRATION_PACKAGES"] = ["core", "extra"]
 
 
+def other_tool(project: Project, each: Facade) -> None:
+    project.package("later")
+    project.write("other/env.py", "")
+    project.write("other/versions/one.py", "revision = 'one'\ndown_revision = None\n")
+
+
 def fork(project: Project, each: Facade) -> None:
     project.revision("core", "core_1700000001", "core_1", message="one")
     project.revision("core", "core_1700000002", "core_1", message="the other")
@@ -147,6 +153,8 @@ STORY: Sequence[tuple[str | Change, str, int]] = [
     ("db-status --check", "status", 10),
     ("db-up --plan shop", "plan", 0),
     ("db-lint", "lint", 1),
+    (other_tool, "", 0),
+    ("db-adopt other --into later --plan", "adopted", 0),
     ("db-wait --timeout 0", "error", 3),
     ("db-up -s", "error", 2),
     ("db-check", "error", 1),
