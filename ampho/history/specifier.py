@@ -108,6 +108,12 @@ def _find_id(graph: Graph, spec: Specifier, branch: Branch | None, sign: str) ->
             f"{len(matches)} ids start with {spec.target}: {listed(sorted(matches))}. Type more of the id.",
             specifier=spec.text,
         )
+    if instead := graph.replacements(spec.target):
+        raise SpecifierError(
+            f"{spec.target} was replaced. Type {' or '.join(instead)}, which {'has' if len(instead) == 1 else 'have'}"
+            " replaced it.",
+            specifier=spec.text,
+        )
     both = _NAME_AND_OFFSET.fullmatch(spec.target)
     if both and (both["name"] in graph or graph.branch(both["name"])):
         raise SpecifierError(

@@ -169,6 +169,13 @@ def test_a_stamp_and_a_downgrade_record_what_is_replaced(opened: Facade, project
 
 
 @pytest.mark.drivers("sqlite")
+def test_a_replaced_id_is_told_what_has_replaced_it(opened: Facade, project: Project, database: Database) -> None:
+    replace(project)
+    for command in ("db-up core_2", "db-show core_2", "db-up core@core_2", "db-stamp core_2"):
+        assert "core_2 was replaced. Type core_9, which has replaced it." in opened.error_line(*command.split())
+
+
+@pytest.mark.drivers("sqlite")
 def test_a_replaced_file_that_is_still_a_revision_is_refused(
     opened: Facade, project: Project, database: Database
 ) -> None:
