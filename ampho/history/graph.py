@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from typing import TypeVar
 
 from ampho._text import shown_path
@@ -292,9 +291,13 @@ class Graph:
         """Return the ids of the revisions that replace a revision, directly or indirectly; none if nothing does."""
         if not self._replacements:
             return ()
-        direct = dict.fromkeys([*self._replacements.get(revision_id, ()), *self.replaced.replacements(revision_id)])
-        found = ([each] if each in self._revisions else self.replacements(each) for each in direct)
-        return tuple(dict.fromkeys(chain.from_iterable(found)))
+        found: dict[str, None] = {}
+        todo = [revision_id]
+        for old in todo:
+            direct = dict.fromkeys([*self._replacements.get(old, ()), *self.replaced.replacements(old)])
+            found |= dict.fromkeys(each for each in direct if each in self._revisions)
+            todo += [each for each in direct if each not in self._revisions]
+        return tuple(found)
 
     def is_recorded(self, revision_id: str) -> bool:
         """Return whether a revision is only recorded, not run, because what it replaces is in the graph."""

@@ -6,9 +6,14 @@ that has some of them.
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
+
+from ampho._text import listed, shown_path
+from ampho.errors import CycleError
 
 if TYPE_CHECKING:
     from ampho.history.revision import Revision
@@ -25,8 +30,22 @@ class Replaced:
 
     @cached_property
     def by_id(self) -> dict[str, Revision]:
-        """The replaced revisions that have files, by id."""
-        return {revision.id: revision for revision in self._read()}
+        """The replaced revisions that have files, by id.
+
+        :raises CycleError: if they replace each other in a cycle.
+        """
+        found = {revision.id: revision for revision in self._read()}
+        try:
+            TopologicalSorter({revision.id: revision.replaces for revision in found.values()}).prepare()
+        except graphlib.CycleError as exc:
+            cycle = list(dict.fromkeys(map(str, exc.args[1])))
+            files = listed([shown_path(found[each].path) for each in cycle])
+            raise CycleError(
+                f"Revisions replace each other in a cycle: {listed(cycle)}. Remove one of these ids from replaces, in"
+                f" {files}.",
+                revisions=cycle,
+            ) from exc
+        return found
 
     @cached_property
     def _replacements(self) -> dict[str, tuple[str, ...]]:

@@ -189,6 +189,16 @@ def test_a_replaced_file_that_is_still_a_revision_is_refused(
     assert opened.call("upgrade").steps
 
 
+@pytest.mark.drivers("sqlite")
+def test_revisions_that_replace_each_other_are_refused(opened: Facade, project: Project, database: Database) -> None:
+    opened.call("upgrade", "core_2")
+    replace(project)
+    for old, other in (("core_1", "core_2"), ("core_2", "core_1")):
+        path = file_of(project, old)
+        path.write_text(path.read_text().replace("depends_on = None", f"depends_on = None\nreplaces = {other!r}"))
+    assert "Revisions replace each other in a cycle: core_1, core_2" in opened.error_line("db-up")
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_each_of_several_databases_is_taken_over(framework: str, project: Project) -> None:
     scheme = URLS[framework].partition(":")[0]
