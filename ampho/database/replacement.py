@@ -23,6 +23,8 @@ def take_over(graph: Graph, rows: Sequence[str], journal: Journal) -> tuple[Grap
 
     :param graph: a graph with revisions that replace others.
     """
+    if not graph.names_replaced and all(map(graph.__contains__, rows)):
+        return graph, tuple(rows), ()
     history = _History(graph, rows, journal)
     if not history.replaced:
         return graph, tuple(rows), ()

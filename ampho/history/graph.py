@@ -287,6 +287,11 @@ class Graph:
         """Whether a revision replaces others."""
         return bool(self._replacements)
 
+    @property
+    def names_replaced(self) -> bool:
+        """Whether the file of a revision names a parent or a dependency that has been replaced."""
+        return bool(self._as_written)
+
     def replacements(self, revision_id: str) -> tuple[str, ...]:
         """Return the ids of the revisions that replace a revision, directly or indirectly; none if nothing does."""
         if not self._replacements:

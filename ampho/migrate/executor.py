@@ -415,6 +415,8 @@ class Executor:
                 for revision in map(applied.graph.__getitem__, applied.taken):
                     table.note(revision, "upgrade", applied.graph.parents(revision.id), Outcome.REPLACED)
 
+        if table is not None:
+            table.ensure()  # before the rows are written, because some databases would commit them here
         self._check_not_overtaken(self.connection, context, set(rows))
         steps, begun = [step for step in plan.steps if step.revision.id in applied.taken], time.perf_counter()
         for step in steps:

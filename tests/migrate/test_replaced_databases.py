@@ -95,6 +95,14 @@ def test_a_database_that_has_all_has_the_replacement(
     assert {"a", "b", "c", "s"} <= set(database.tables())
 
 
+def test_a_database_of_another_tool_has_the_replacement(opened: Facade, project: Project, database: Database) -> None:
+    opened.call("upgrade", "core")
+    database.run(f"DROP TABLE {JOURNAL}")
+    replace(project)
+    assert [step.revision.id for step in opened.call("upgrade", "core").steps] == ["core_9"]
+    assert (database.rows(), outcomes(database)) == (["core_9"], [("core_9", "replaced")])
+
+
 @pytest.mark.parametrize("depends_on", ["core_9", "core_3"])
 @pytest.mark.parametrize("applied", [1, 2])
 def test_a_database_that_has_a_part_runs_the_rest(
