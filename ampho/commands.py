@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ampho.errors import DatabaseNameError, DatabasesError
 from ampho.results import combined, databases_error, named, selecting
@@ -19,6 +19,7 @@ from ampho.running import CONNECTIONS, Framework, Opened, Running, naming_one_of
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
+    from sqlalchemy.engine import Connection
 
     from ampho.database.journal import Entry
     from ampho.fleet.survey import Surveyed
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
     from ampho.revise.adopt import Adopted
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
+    from ampho.revise.squash.squash import Squash, Squashed, State
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment
     from ampho.status.fleet import FleetStatus
     from ampho.status.graph_view import Picture
     from ampho.status.state import CurrentState, RevisionRecord
     from ampho.status.summary import DatabaseStatus
+
+T = TypeVar("T")
 
 
 class Commands:
@@ -293,6 +297,77 @@ class Commands:
                         mending=package,
                     )
             return rebase.reparent(whole.graph[root], onto)
+
+    def squash(
+        self,
+        package: str,
+        *,
+        start: str | None = None,
+        end: str | None = None,
+        keep: Iterable[str] = (),
+        message: str = "",
+        dry_run: bool = False,
+        accept: bool = False,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Squashed:
+        """Write one revision that makes the schema of a line of revisions, and that replaces them.
+
+        The files of the old revisions are moved to the folder ``replaced``, and are only run on databases that have a
+        part of them. Before that, throwaway databases prove that the new revision makes the same schema.
+
+        :param start: the first revision to replace; by default, the first of the package.
+        :param end: the last revision to replace; by default, the head of the package.
+        :param keep: revisions to keep. What is before and after each of them is replaced on its own.
+        :param message: what the revision does, for its docstring and the name of its file.
+        :param dry_run: whether to return what would be done, without databases and without writing.
+        :param accept: whether the new revision may contain statements that are more than changes of the schema, such
+            as those that change data, only as comments.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises RevisionInputError: if the revisions cannot be replaced, or if the schema would not be the same. No file
+            is changed then.
+        :raises RevisionFailedError: if an old revision fails on the throwaway database.
+        """
+        from ampho.revise.squash import squash
+
+        whole = self._running.project()
+        with without_secrets(whole.url):
+            if not dry_run:
+                squash.complete(whole, package)
+            work = squash.Squash.prepare(whole, package, x, start=start, end=end, keep=_as_tuple(keep), message=message)
+            if dry_run:
+                return work.result()
+            work.check_accepted(accept=accept)
+            work.warn(self._prove(work, observer), observer)
+            return work.write()
+
+    def _prove(self, work: Squash, observer: Observer | None) -> list[str]:
+        """Generate the new revisions of a squash, and prove that they make the same schema as the old ones.
+
+        :return: the objects that only SQL of the old revisions creates.
+        """
+
+        def on_scratch(project: Project, specifiers: Sequence[str], look: Callable[[Project, Connection], T]) -> T:
+            return self._running.on_scratch(
+                project, specifiers, lambda on: look(on.project, on.connection), observer, x=work.x
+            )
+
+        part = self._running.first_home(work.package)
+        states: list[tuple[State, State]] = []
+        for segment in work.segments:
+            before = on_scratch(part, segment.before, work.read)
+            observer = None  # which has received the warnings now
+            after = on_scratch(part, [segment.last], partial(work.generate, segment, before))
+            states.append((before, after))
+        lost: list[str] = []
+        with work.proving(part) as new:
+            for segment, (before, after) in zip(work.segments, states, strict=True):
+                with work.naming_failure(segment):
+                    lost += on_scratch(new, [segment.new.id], partial(work.prove, segment, before, after))
+            old, now = (on_scratch(each, ["heads"], work.catalog) for each in (part, new))
+            work.check_heads(old, now)
+        return lost
 
     def check(
         self,

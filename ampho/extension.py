@@ -143,6 +143,7 @@ class Extension(ABC):
     autogenerate: Final = command(Commands.autogenerate)
     merge: Final = command(Commands.merge)
     rebase: Final = command(Commands.rebase)
+    squash: Final = command(Commands.squash)
     check: Final = command(Commands.check)
     lint: Final = command(Commands.lint)
     plan: Final = command(Commands.plan)

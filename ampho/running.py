@@ -113,14 +113,14 @@ class Opened:
 class How(TypedDict, total=False):
     """How a command opens a database.
 
-    :ivar scratch: the specifier to which a throwaway database is upgraded, which is used instead.
+    :ivar scratch: the specifier to which a throwaway database is upgraded, or several, which is used instead.
     :ivar x: values for ``context.get_x_argument()`` in that upgrade.
     :ivar renews: whether the schema may change.
     :ivar mending: the package whose parallel heads need no warning, because the command joins them.
     :ivar of_folders: whether to warn about packages without a migrations folder; true by default.
     """
 
-    scratch: str | None
+    scratch: str | Sequence[str] | None
     x: Sequence[str]
     renews: bool
     mending: str
@@ -182,6 +182,25 @@ class Running:
         :raises DatabasesError: if the work fails on some of the databases.
         """
         return self.each(lambda name: self._on(name, work, observer, **how), database, packages)
+
+    def on_scratch(
+        self,
+        project: Project,
+        specifiers: Sequence[str],
+        work: Callable[[Opened], T],
+        observer: Observer | None = None,
+        *,
+        x: Sequence[str],
+    ) -> T:
+        """Run work on a throwaway database that is upgraded to some specifiers, or empty without any.
+
+        :param project: the part of the project that belongs to a database.
+        """
+        return self._on(project, work, observer, scratch=specifiers, x=x, of_folders=False)
+
+    def first_home(self, package: str) -> Project:
+        """Return the part of the project that belongs to the first database in which a package lives."""
+        return self._to_clone(self._whole.homes.of(package)[0])
 
     def each(self, run: Callable[[str], T], database: str | Iterable[str] | None, packages: Iterable[str] = ()) -> T:
         """Call a function with the name of each database, and return one result for all of them."""
@@ -418,10 +437,11 @@ class Running:
                 store.provide(key, str(project.url.database))
 
     @contextmanager
-    def _scratch(self, project: Project, specifier: str, x: Sequence[str]) -> Iterator[Scratch]:
+    def _scratch(self, project: Project, specifier: str | Sequence[str], x: Sequence[str]) -> Iterator[Scratch]:
         from ampho.migrate.template import Point, scratch
 
-        with closing(self._store(project, None)) as store, scratch(Point(project, [specifier], x), store) as found:
+        point = Point(project, [specifier] if isinstance(specifier, str) else specifier, x)
+        with closing(self._store(project, None)) as store, scratch(point, store) as found:
             yield found
 
     def _store(self, project: Project, server: str | URL | None) -> Store:

@@ -184,6 +184,14 @@ class Project:
             self._graphs[home] = self.graph.part(self.homes.packages_in(home))
         return self._graphs[home]
 
+    def with_graph(self, graph: Graph) -> Project:
+        """Return a project like this one with another graph of all packages, such as one with files elsewhere."""
+        if self.whole is not None:
+            return replace(self, whole=self.whole.with_graph(graph))
+        found = replace(self)
+        found.__dict__["graph"] = graph  # where the cached property keeps it
+        return found
+
     def of(self, database: str | Member) -> Project:
         """Return the part of this project that belongs to a database.
 

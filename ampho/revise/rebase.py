@@ -6,7 +6,8 @@ import ast
 import re
 import shutil
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -156,30 +157,42 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 def _with_parent(source: bytes, parent: str) -> bytes:
     """Return the source of a revision file with another parent, both in ``down_revision`` and in its docstring."""
+
+    def change(old: bytes, data: bytes, *, is_docstring: bool) -> bytes:
+        if is_docstring:
+            return _REVISES.sub(f"Revises: {parent}".encode(), old, count=1)
+        return _literal(parent, old, data)
+
+    return edit_header(source, {"down_revision"}, change)
+
+
+def edit_header(source: bytes, names: AbstractSet[str], change: Callable[..., bytes]) -> bytes:
+    """Return the source of a revision file with other literals in its header, and another docstring.
+
+    :param names: the names in the header whose literals are changed.
+    :param change: gets the UTF-8 text of a literal or of the docstring, that of the file, and ``is_docstring``, and
+        returns the new text.
+    """
     encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
     text = source.decode(encoding)
     tree = ast.parse(text)
     data = text.encode("utf-8")
     # Like those in the tree, these offsets count UTF-8 bytes, and the lines are split as Python's parser splits them.
     starts = [0, *accumulate(len(line.encode("utf-8")) for line in StringIO(text, newline=""))]
-    for node in sorted(_places(tree), key=lambda node: node.lineno, reverse=True):
+    for node in sorted(_places(tree, names), key=lambda node: node.lineno, reverse=True):
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
-        old = data[start:end]
-        if isinstance(tree.body[0], ast.Expr) and node is tree.body[0].value:
-            new = _REVISES.sub(f"Revises: {parent}".encode(), old, count=1)
-        else:
-            new = _literal(parent, old, data)
-        data = data[:start] + new + data[end:]
+        is_docstring = isinstance(tree.body[0], ast.Expr) and node is tree.body[0].value
+        data = data[:start] + change(data[start:end], data, is_docstring=is_docstring) + data[end:]
     return data.decode("utf-8").encode(encoding)
 
 
-def _places(tree: ast.Module) -> Iterator[ast.expr]:
-    """Yield the docstring, and the value of ``down_revision`` if it is a literal."""
+def _places(tree: ast.Module, names: AbstractSet[str]) -> Iterator[ast.expr]:
+    """Yield the docstring, and the values of some names of the header that are literals."""
     for node in tree.body:
         match node:
             case ast.Assign(value=ast.expr() as value) | ast.AnnAssign(value=ast.expr() as value):
-                if assigned_names(node) == {"down_revision"} and _is_literal(value):
+                if (assigned := assigned_names(node)) and assigned <= names and _is_literal(value):
                     yield value
             case ast.Expr(value=ast.Constant(value=str()) as docstring) if node is tree.body[0]:
                 yield docstring

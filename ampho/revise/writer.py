@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MAX_MESSAGE = 1000
 _SHOWN = 3
+_LINE = 100
 # The list as _ini_text() writes it: each line is the folder of a package, and there are no other lines in the value.
 _LOCATIONS = re.compile(
     rb"^version_locations =(?P<newline>\r?\n)(?P<lines>(?: {4}[\w.]+:[\w./-]+\r?\n)+)(?=\S|\s*(?:\n\S|\Z))",
@@ -353,12 +354,21 @@ def draft_revision(project: Project, new: Revision, body: Body | None = None) ->
     files = RevisionFiles(project.package(new.package))
     path = files.path(new.id, new.doc, new.path)
     source = files.render(new, body or Body("", "", "", project.options))
+    if new.replaces:
+        source = below_header(source, _replaces(new.replaces))
     if body is None and len(new.down_revisions) <= 1:
         source = _with_remark(source, _newest_elsewhere(project.graph, new.package))
     written = _as_written(source, new, path)
     if body is not None:
         _check_names(source, new)
     return Draft(written, source, files)
+
+
+def _replaces(ids: Sequence[str]) -> str:
+    """Return the line of a header, or the lines, that name the revisions that a new one replaces."""
+    items = [f'"{each}"' for each in ids]
+    line = f"replaces = ({', '.join(items)}{',' if len(items) == 1 else ''})"
+    return line if len(line) <= _LINE else "\n".join(["replaces = (", *(f"    {each}," for each in items), ")"])
 
 
 def write_drafts(drafts: Sequence[Draft]) -> tuple[Revision, ...]:
@@ -418,16 +428,21 @@ def _newest_elsewhere(graph: Graph, package: str) -> str:
 
 def _with_remark(source: bytes, remark: str) -> bytes:
     """Return the source of a revision file with a remark as a comment below its header."""
+    return below_header(source, f"# {remark}") if remark else source
+
+
+def below_header(source: bytes, text: str) -> bytes:
+    """Return the source of a revision file with one more line, or several, below its header."""
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError):  # _as_written() raises the error
         return source
     ends = [node.end_lineno or 0 for node in body if not assigned_names(node).isdisjoint(NAMES)]
-    if not (remark and ends):
+    if not ends:
         return source
     lines = source.splitlines(keepends=True)
     newline = b"\r\n" if lines[0].endswith(b"\r\n") else b"\n"
-    lines.insert(max(ends), b"# %s%s" % (remark.encode(), newline))
+    lines.insert(max(ends), newline.join([*text.encode().split(b"\n"), b""]))
     return b"".join(lines)
 
 
@@ -437,7 +452,7 @@ def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
         written = parse_revision(source, str(path), new.package)
     except HistoryError as exc:
         raise _template_error(new, f"does not produce a revision: {exc}") from exc
-    for name in ("id", "down_revisions", "depends_on", "labels"):
+    for name in ("id", "down_revisions", "depends_on", "labels", "replaces"):
         if getattr(written, name) != getattr(new, name):
             raise _template_error(new, f"does not write the {name} {getattr(new, name)}")
     return written
