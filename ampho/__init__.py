@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ampho.revise.adopt import Adopted
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport, Violation
+    from ampho.revise.squash.carried import Carried
+    from ampho.revise.squash.prune import Pruned
+    from ampho.revise.squash.squash import Squashed
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment, Finding, Status
     from ampho.status.fleet import FleetStatus, MemberState, StateCount
@@ -39,6 +42,7 @@ __all__ = [
     "AsyncClone",
     "AsyncSQLAlchemy",
     "AsyncTemplate",
+    "Carried",
     "Cause",
     "Clone",
     "CurrentState",
@@ -66,10 +70,12 @@ __all__ = [
     "PackageStatus",
     "Picture",
     "Plan",
+    "Pruned",
     "Revision",
     "RevisionRecord",
     "RevisionStatus",
     "Run",
+    "Squashed",
     "Stamped",
     "StateCount",
     "Statement",
@@ -96,6 +102,9 @@ _NAMES = {
     "revise.autogenerate.generate": ("Drift", "Generated"),
     "revise.lint": ("LintReport", "Violation"),
     "revise.adopt": ("Adopted",),
+    "revise.squash.carried": ("Carried",),
+    "revise.squash.prune": ("Pruned",),
+    "revise.squash.squash": ("Squashed",),
     "revise.writer": ("Initialized",),
     "status.deployment": ("Deployment", "Finding", "Status"),
     "status.fleet": ("FleetStatus", "MemberState", "StateCount"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ampho.revise.adopt import Adopted
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
+    from ampho.revise.squash.prune import Pruned
     from ampho.revise.squash.squash import Squash, Squashed, State
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment
@@ -320,7 +321,8 @@ class Commands:
         :param end: the last revision to replace; by default, the head of the package.
         :param keep: revisions to keep. What is before and after each of them is replaced on its own.
         :param message: what the revision does, for its docstring and the name of its file.
-        :param dry_run: whether to return what would be done, without databases and without writing.
+        :param dry_run: whether to return what would be done, without databases and without writing. A squash that was
+            interrupted is completed before.
         :param accept: whether the new revision may contain statements that are more than changes of the schema, such
             as those that change data, only as comments.
         :param x: values for ``context.get_x_argument()``.
@@ -333,14 +335,44 @@ class Commands:
 
         whole = self._running.project()
         with without_secrets(whole.url):
-            if not dry_run:
-                squash.complete(whole, package)
+            squash.complete(whole, package)
             work = squash.Squash.prepare(whole, package, x, start=start, end=end, keep=_as_tuple(keep), message=message)
             if dry_run:
                 return work.result()
             work.check_accepted(accept=accept)
             work.warn(self._prove(work, observer), observer)
             return work.write()
+
+    def prune(
+        self, package: str, *, dry_run: bool = False, x: Sequence[str] = (), observer: Observer | None = None
+    ) -> Pruned:
+        """Delete the files of a package's replaced revisions.
+
+        A database that has only a part of what a revision replaces then cannot be upgraded any more. Ampho checks the
+        databases in which the package lives, but not those of other machines.
+
+        :param dry_run: whether to only return what would be deleted, without databases.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises RevisionInputError: if there are no such files, or if a database needs them.
+        """
+        from ampho.revise.squash import prune
+
+        whole = self._running.project()
+        with without_secrets(whole.url):
+            whole.check_addressed(package)
+            found = prune.find_files(whole, package)
+            if dry_run:
+                return found
+            with closing(whole.each_of(whole.homes.select(whole.homes.of(package)))) as names:
+                for name in names:
+                    self._running.on_one(
+                        lambda on: prune.check_not_needed(on.project, on.connection, package, x=x),
+                        name,
+                        observer,
+                        "db-squash",
+                    )
+            return prune.delete(found, whole.package(package).replaced_folder)
 
     def _prove(self, work: Squash, observer: Observer | None) -> list[str]:
         """Generate the new revisions of a squash, and prove that they make the same schema as the old ones.

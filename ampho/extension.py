@@ -144,6 +144,7 @@ class Extension(ABC):
     merge: Final = command(Commands.merge)
     rebase: Final = command(Commands.rebase)
     squash: Final = command(Commands.squash)
+    prune: Final = command(Commands.prune)
     check: Final = command(Commands.check)
     lint: Final = command(Commands.lint)
     plan: Final = command(Commands.plan)

@@ -39,6 +39,8 @@ COMMANDS = {
     "revision": "db-rev, db-merge, and db-rebase",
     "revisions": "db-show",
     "run": "db-up and db-down",
+    "squashed": "db-squash",
+    "pruned": "db-squash --prune",
     "survey": "db-status and db-check --deploy with a group of databases",
     "stamped": "db-stamp, db-forget, and db-resolve",
 }

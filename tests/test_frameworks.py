@@ -219,7 +219,7 @@ def test_help_and_usage(crm: Facade) -> None:
             "db-merge",
             "db-rebase",
         ),
-        *("db-resolve", "db-rev", "db-show", "db-stamp", "db-status", "db-up", "db-wait"),
+        *("db-resolve", "db-rev", "db-show", "db-squash", "db-stamp", "db-status", "db-up", "db-wait"),
     ]
     assert crm.run("db-nope").exit_code == 2
     assert "Show this message" in crm.run("db-up", "--help").stdout

@@ -243,6 +243,7 @@ STORY: Sequence[tuple[str | Callable[[Account], None], Sequence[int]]] = [
     ("db-graph", [0]),
     ("db-graph core --full --format svg", [0]),
     ("db-rebase core", [0]),
+    ("db-squash core --plan", [0]),
     ("db-rev core Fifth --rev-id core_5", [0]),
     (fork_again, [0]),
     ("db-merge core --rev-id core_8", [0]),

@@ -265,6 +265,8 @@ SCENES: Sequence[Scene] = (
     Scene("db-merge {package}", half),
     Scene("db-rebase {package}", fork),
     Scene("db-rebase {package}", half),
+    Scene("db-squash {package} --plan"),
+    Scene("db-squash {package} --plan", fork),
     Scene("db-up --plan"),
     Scene("db-up --plan {other}", half),
     Scene("db-up --plan", everything),
@@ -366,7 +368,20 @@ SCENES: Sequence[Scene] = (
     *(
         Scene(f"db-{name} --help", only="shop")
         for name in (
-            *("init", "rev", "merge", "rebase", "up", "down", "stamp", "forget", "resolve", "status", "current"),
+            *(
+                "init",
+                "rev",
+                "merge",
+                "rebase",
+                "squash",
+                "up",
+                "down",
+                "stamp",
+                "forget",
+                "resolve",
+                "status",
+                "current",
+            ),
             *("show", "graph", "heads", "log", "check", "lint", "wait"),
         )
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ampho._text import shown_path
+from ampho._text import counted, shown_path
 from ampho.cli import completion
 from ampho.cli.asking import generated
 from ampho.cli.call import call
@@ -39,6 +39,7 @@ from ampho.history.homes import ANY
 if TYPE_CHECKING:
     from ampho.history.revision import Revision
     from ampho.migrate.plan import Plan, Run
+    from ampho.revise.squash.squash import Squashed
     from ampho.status.deployment import Deployment
     from ampho.status.fleet import FleetStatus
     from ampho.status.state import CurrentState
@@ -529,6 +530,98 @@ def db_rebase(ctx: click.Context, package: str, x: tuple[str, ...]) -> None:
     show(ctx, moved, f"{moved.id} now revises {', '.join(moved.down_revisions)}: {shown_path(moved.path)}")
 
 
+@cli.command("db-squash")
+@click.argument("package", shell_complete=completion.packages)
+@click.argument("message", default="", metavar="[MESSAGE]")
+@click.option(
+    "--from", "start", metavar="REV", shell_complete=completion.revisions, help="The first revision to replace."
+)
+@click.option("--to", "end", metavar="REV", shell_complete=completion.revisions, help="The last revision to replace.")
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="REV",
+    shell_complete=completion.revisions,
+    help="A revision to keep, with what is before and after it replaced on its own. Repeatable.",
+)
+@click.option(
+    "--plan", "planned", is_flag=True, help="Print what would be replaced, without using a database, or writing."
+)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--prune", is_flag=True, help="Delete the files of revisions that were replaced earlier, instead.")
+@_x
+@_on_files
+def db_squash(
+    ctx: click.Context,
+    /,
+    package: str,
+    message: str,
+    *,
+    start: str | None,
+    end: str | None,
+    keep: tuple[str, ...],
+    planned: bool,
+    yes: bool,
+    prune: bool,
+    x: tuple[str, ...],
+) -> None:
+    """Replace the revisions of PACKAGE by a single one.
+
+    Temporary databases prove that it makes the same schema. The files of the replaced revisions are kept for databases
+    that have only a part of them, until --prune deletes them.
+    """
+    if prune:
+        if message or start or end or keep:
+            raise click.UsageError("--prune cannot be combined with MESSAGE, --from, --to, or --keep.")
+        _prune(ctx, package, planned=planned, yes=yes, x=x)
+        return
+
+    def squash(*, dry_run: bool = False) -> Squashed:
+        return call(
+            ctx,
+            Commands.squash,
+            package,
+            start=start,
+            end=end,
+            keep=keep,
+            message=message,
+            dry_run=dry_run,
+            accept=not dry_run,
+            x=x,
+            observer=_WARNINGS,
+        )
+
+    if planned or not yes:
+        plan = squash(dry_run=True)
+        if planned:
+            show(ctx, plan)
+            return
+        if plan.carried:
+            from ampho.cli.show.revise import print_carried
+
+            print_carried(plan, before_question=True)
+            _ask("Replace the revisions, with these statements only as comments?")
+    show(ctx, squash())
+
+
+def _prune(ctx: click.Context, package: str, *, planned: bool, yes: bool, x: tuple[str, ...]) -> None:
+    if planned or not yes:
+        plan = call(ctx, Commands.prune, package, dry_run=True)
+        if planned:
+            show(ctx, plan)
+            return
+        say(plan.consequence, err=True)
+        _ask(f"Delete {counted(len(plan.files), 'file')}?")
+    show(ctx, call(ctx, Commands.prune, package, x=x, observer=_WARNINGS))
+
+
+def _ask(question: str) -> None:
+    """Ask a question, and end the command unless the user agrees."""
+    if not can_ask():
+        raise click.UsageError("Cannot ask for confirmation without a terminal. Add --yes to confirm.")
+    click.confirm(question, abort=True, err=True)
+
+
 @cli.command("db-heads")
 @_on_files
 def db_heads(ctx: click.Context) -> None:
@@ -576,9 +669,7 @@ def db_forget(ctx: click.Context, name: str, yes: bool, x: tuple[str, ...]) -> N
     state = call(ctx, look)
     missing = print_missing(state, name, stderr=not yes)
     if missing and not yes:
-        if not can_ask():
-            raise click.UsageError("Cannot ask for confirmation without a terminal. Add --yes to confirm.")
-        click.confirm("Forget these revisions?", abort=True, err=True)
+        _ask("Forget these revisions?")
     show(ctx, call(ctx, Commands.forget, name, database=database(ctx), x=x, observer=_WARNINGS))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 PURPOSES: Mapping[str, Sequence[str]] = {
-    "Write migrations": ("db-init", "db-adopt", "db-rev", "db-merge", "db-rebase"),
+    "Write migrations": ("db-init", "db-adopt", "db-rev", "db-merge", "db-rebase", "db-squash"),
     "Change the database": ("db-up", "db-down", "db-stamp", "db-forget", "db-resolve"),
     "Inspect the state": ("db-status", "db-current", "db-show", "db-graph", "db-heads", "db-log"),
     "Check and wait": ("db-check", "db-lint", "db-wait"),
@@ -40,6 +40,9 @@ EXAMPLES: Mapping[str, str] = {
     "db-merge blog": "merge all heads of blog",
     'db-merge blog "Join tags and likes"': "use another message",
     "db-rebase blog": "put two parallel lines in sequence",
+    "db-squash blog --plan": "print which revisions one would replace",
+    "db-squash blog --yes": "replace all revisions of blog by one",
+    "db-squash blog --prune --yes": "delete the old files later",
     "db-up": "apply everything",
     "db-up blog": "apply blog, and what it depends on",
     "db-up blog@+1": "apply the next revision of blog",

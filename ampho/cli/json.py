@@ -101,6 +101,7 @@ SHAPES: Mapping[str, Shape] = {
     "Revision": Shape(
         hidden=["file", "doc", "digest", "is_missing", "is_replaced"], computed={"message": "message", "path": "path"}
     ),
+    "Carried": Shape(computed={"text": "text"}),
     "RevisionRecord": Shape(hidden=["file"], computed={"path": "path"}),
     "RevisionStatus": Shape(hidden=["package"]),
     "Run": Shape(computed={"duration": "duration"}),

@@ -231,25 +231,26 @@ def _sqlite(connection: Connection) -> Iterator[tuple[Object, str]]:
             found = _plain(sqlite_table.tokens(sql))
             yield (
                 ("index", f"{table}.{name}"),
-                " ".join([*found[1 : found.index("INDEX")], *found[found.index("ON") :]]),
+                _joined([*found[1 : found.index("index")], *found[found.index("on") :]]),
             )
         elif sql:
-            yield (kind, name if kind == "view" else f"{table}.{name}"), " ".join(_plain(sqlite_table.tokens(sql)))
+            yield (kind, name if kind == "view" else f"{table}.{name}"), _joined(_plain(sqlite_table.tokens(sql)))
 
 
 def _plain(found: Sequence[sqlite_table.Token]) -> list[str]:
-    """Return tokens as SQLite reads them: names in lower case and without quotes, and words in upper case."""
-    return [
-        token.text if token.text[0] == "'" else token.name if not token.keyword and token.name else token.text.upper()
-        for token in found
-    ]
+    """Return tokens in lower case and without quotes, except for strings, because SQLite reads names in any case."""
+    return [token.text if token.text[0] == "'" else token.name or token.text.lower() for token in found]
+
+
+def _joined(words: Iterable[str]) -> str:
+    return re.sub(r"\( | (?=[,)])", lambda found: found[0].strip(), " ".join(words))
 
 
 def _table_of_sqlite(table: str, sql: str) -> Iterator[tuple[Object, str]]:
     try:
         found = sqlite_table.TableText(sql)
     except sqlite_table.UnreadableTableError:  # such as a virtual table
-        yield ("table", table), " ".join(_plain(sqlite_table.tokens(sql)))
+        yield ("table", table), _joined(_plain(sqlite_table.tokens(sql)))
         return
     constraints: list[tuple[str, str]] = []
     for definition in found.definitions:
@@ -278,8 +279,9 @@ def _place(part: str) -> int:
 def _clause_of_sqlite(clause: sqlite_table.Clause) -> str:
     words = [token.text if token.text[0] in "'\"" else token.text.upper() for token in clause.tokens]
     if clause.kind == "AS":
-        words = ["AS", *_plain(clause.tokens[[token.keyword for token in clause.tokens].index("AS") + 1 :])]
-        words = words if words[-1] in ("STORED", "VIRTUAL") else [*words, "VIRTUAL"]
+        after = [token.keyword for token in clause.tokens].index("AS") + 1
+        words = ["AS", *_plain(clause.tokens[after:])]
+        words = words if words[-1] in ("stored", "virtual") else [*words, "virtual"]
     if clause.kind == "DEFAULT":
         while words[1:2] == ["("] and words[-1] == ")" and len(words) <= 4:
             words = ["DEFAULT", *words[2:-1]]
@@ -293,13 +295,12 @@ def _constraint_of_sqlite(clause: sqlite_table.Clause) -> str:
         found = found[2:]
     words = _plain(found)
     if clause.kind == "CHECK":
-        return " ".join(words)
+        return _joined(words)
     columns = f"({', '.join(clause.columns)})"
     if clause.kind in ("FOREIGN", "REFERENCES"):
-        rest = words[words.index("REFERENCES") :]
-        return f"FOREIGN KEY {columns} {' '.join(rest)}"
+        return _joined(["foreign key", columns, *words[words.index("references") :]])
     rest = words[2 if clause.kind == "PRIMARY" else 1 :]
     if not clause.column:
         rest = rest[rest.index(")") + 1 :]
-    head = "PRIMARY KEY" if clause.kind == "PRIMARY" else "UNIQUE"
-    return " ".join([head, columns, *(word for word in rest if word not in ("ASC",))])
+    kind = "primary key" if clause.kind == "PRIMARY" else "unique"
+    return _joined([kind, columns, *(word for word in rest if word != "asc")])

@@ -20,6 +20,7 @@ from ampho.errors import VersionTableError
 from ampho.history.graph import Graph, reach
 from ampho.history.package import RESERVED
 from ampho.history.revision import Revision, package_of_id
+from ampho.history.rewritten import was
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -112,9 +113,13 @@ class Applied:
 
     def edited(self, journal: Journal) -> tuple[str, ...]:
         """Return the applied revisions whose files were changed after they ran, according to the journal."""
-        entries = ((rid, journal.applied(rid)) for rid in self.known - self.missing)
+        entries = ((self.graph[rid], journal.applied(rid)) for rid in self.known - self.missing)
         return self.graph.sort(
-            rid for rid, entry in entries if entry and entry.checksum not in (None, self.graph[rid].checksum)
+            revision.id
+            for revision, entry in entries
+            if entry
+            and entry.checksum not in (None, revision.checksum)
+            and not (self.graph.has_replacements and was(self.graph, revision, entry.checksum))
         )
 
     def diverged(self, journal: Journal) -> tuple[str, ...]:

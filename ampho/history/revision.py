@@ -142,7 +142,7 @@ def read_revision(file: str, package: str) -> Revision:
 def is_as_read(revision: Revision) -> bool:
     """Return whether the file of a revision is unchanged since it was read."""
     try:
-        return _digest(read_bytes(revision.file)) == revision.digest
+        return digest_of(read_bytes(revision.file)) == revision.digest
     except OSError:
         return False
 
@@ -160,10 +160,10 @@ def parse_revision(source: bytes, file: str, package: str) -> Revision:
             raise _unparsable(file, package, exc) from exc
     if found is None:
         found = header.from_module(load_module(Path(file), package))
-    return _from_header(*found, _digest(source), file, package)
+    return _from_header(*found, digest_of(source), file, package)
 
 
-def _digest(source: bytes) -> bytes:
+def digest_of(source: bytes) -> bytes:
     """Return the digest of a file. It does not depend on the line endings, because git may change them."""
     return hashlib.sha256(source.replace(b"\r\n", b"\n") if b"\r" in source else source).digest()
 

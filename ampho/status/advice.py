@@ -9,6 +9,7 @@ from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.history.revision import id_prefix
+from ampho.history.rewritten import pruned_release
 
 ROWS_REMEDY = "correct the table by hand, or rewrite it with 'ampho db-stamp SPEC --purge'"
 """The remedy for version rows that are corrupt or repeated."""
@@ -73,10 +74,13 @@ def _check_not_stranded(applied: Applied, ids: Iterable[str]) -> None:
     """Raise an error if the database has a part of what a revision replaces, and the files of the rest were deleted."""
     for revision in map(applied.graph.__getitem__, applied.graph.sort(ids)):
         if part := applied.graph.sort(applied.missing.intersection(revision.replaces)):
+            release = pruned_release(revision)
+            earlier = f"release {release}" if release else "an earlier release"
             raise UnknownRevisionsError(
                 f"{revision.id} of {revision.package} replaces {listed(revision.replaces, _SHOWN)}. The database has"
                 f" some of these ({listed(part, _SHOWN)}), and the files of the others were deleted. First upgrade the"
-                f" database with an earlier release of {revision.package}, which still has them. Nothing was changed.",
+                f" database with {earlier} of {revision.package}, which"
+                " still has them. Nothing was changed.",
                 rows=part,
             )
 

@@ -77,6 +77,8 @@ def completed(each: Facade, line: str) -> dict[str, str | None]:
         ("db-rev orders Message --head ord", ["orders_1700000003"]),
         ("db-merge o", ["orders"]),
         ("db-rebase o", ["orders"]),
+        ("db-squash o", ["orders"]),
+        ("db-squash orders --keep ord", ["orders_1700000003"]),
         ("db-check accounts o", ["orders"]),
         ("db-lint o", ["orders", "orders_1700000003"]),
         ("db-resolve o", ["orders_1700000003"]),

@@ -115,6 +115,12 @@ def fork(project: Project, each: Facade) -> None:
         project.revision("blog", f"blog_18{number:07}{branch}", head)
 
 
+def alone(project: Project, each: Facade) -> None:
+    """Let no other package depend on the middle of the line."""
+    for path in project.migrations("shop").rglob("shop_*.py"):
+        path.unlink()
+
+
 def uninstalled(project: Project, each: Facade) -> None:
     project.package("reviews")
     project.revision("reviews", "reviews_1")
@@ -146,6 +152,7 @@ PREPARE: Mapping[str, Prepare] = {
     **dict.fromkeys(("ampho", "db-init"), unwritten),
     **dict.fromkeys(("db-rev", "db-down", "db-check", "db-wait", "db-status"), apply_all),
     **dict.fromkeys(("db-merge", "db-rebase"), fork),
+    "db-squash": alone,
     "db-up": take_back,
     "db-adopt": other_tool,
     "db-forget": uninstalled,

@@ -188,6 +188,8 @@ STORY: Sequence[tuple[str | Change, str, int]] = [
     (fork_again, "", 0),
     ("db-merge core --rev-id core_merged", "revision", 0),
     ("db-up core_merged", "run", 0),
+    ("db-squash core --yes", "squashed", 0),
+    ("db-squash core --prune --yes", "pruned", 0),
     (spoil, "", 0),
     ("db-up", "error", 1),
     ("db-status --all", "status", 0),

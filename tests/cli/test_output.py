@@ -61,6 +61,7 @@ SCENES: Mapping[str, Sequence[str]] = {
     "db-down": ("db-down --plan blog@-1", "db-down {evil}", "db-down -y blog@-1"),
     "db-rebase": ("db-rebase blog",),
     "db-adopt": ("db-adopt {evil} --into blog", "db-adopt blog/migrations/versions --into {evil}"),
+    "db-squash": ("db-squash blog --plan", "db-squash {evil}", "db-squash blog --keep {evil}"),
     "db-merge": ("db-merge blog",),
     "db-stamp": ("db-stamp blog_2", "db-stamp {evil}"),
     "db-resolve": ("db-resolve blog_2 --applied",),

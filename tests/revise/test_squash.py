@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from facade import Facade, facade
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database
+
+from ampho.errors import RevisionInputError
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -116,6 +122,249 @@ def test_databases_at_any_point_get_the_same_schema(
     for point, each in points.items():
         with opened(project, each) as app:
             app.call("upgrade")
-            assert app.call("status").is_up_to_date, point
+            assert app.call("plan").steps == (), point
             assert each.rows() == [new.id], point
         assert each.schema() == expected, point
+
+
+def table(name: str, **more: str) -> dict[str, str]:
+    return {
+        "upgrade": f"op.create_table('{name}', sa.Column('id', sa.Integer, primary_key=True))",
+        "downgrade": f"op.drop_table('{name}')",
+        **more,
+    }
+
+
+def line(project: Project, count: int, package: str = "blog", **last: str) -> list[str]:
+    """Write a line of revisions that each create a table, and return their ids."""
+    project.package(package)
+    ids = [f"{package}_100000000{number}" for number in range(1, count + 1)]
+    for number, revision in enumerate(ids):
+        project.revision(package, revision, ids[number - 1] if number else None, **table(f"{package}_{number}"))
+    return ids
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def blog(request: pytest.FixtureRequest, project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Facade]:
+    monkeypatch.setattr("tempfile.tempdir", str(project.folder.parent))
+    for name in ("accounts", "blog"):
+        project.package(name)
+    with facade(project, request.param, ["accounts", "blog"], URLS[request.param]) as each:
+        yield each
+
+
+def code(project: Project, done: Any) -> str:
+    return "\n".join(new.path.read_text("utf-8") for new in done.revisions)
+
+
+def unchanged(project: Project, before: dict[str, bytes]) -> bool:
+    return {**project.files(), "instance/app.db": b""} == {**before, "instance/app.db": b""}
+
+
+# What is more than schema
+
+
+DATA = """
+    def slug(title):
+        return title.lower()
+
+    rows = op.get_bind().execute(sa.text('SELECT id FROM blog_0')).all()
+    for row in rows:
+        op.execute(sa.text('UPDATE blog_0 SET id = id'))
+    op.execute("CREATE VIEW both AS SELECT id FROM blog_0")
+    op.bulk_insert(sa.table('blog_0', sa.column('id')), [{'id': 7}])
+    op.create_table('also', sa.Column('id', sa.Integer, primary_key=True))
+"""
+
+
+def test_what_is_more_than_schema_is_listed_and_becomes_comments_if_accepted(blog: Facade, project: Project) -> None:
+    ids = line(project, 2)
+    path = project.revision("blog", "blog_1000000003", ids[1], upgrade=DATA)
+    before = project.files()
+
+    planned = blog.run("db-squash", "blog", "--plan")
+    refused = blog.run("db-squash", "blog")
+
+    assert "blog_1000000003_by_hand.py:16: code: rows = op.get_bind().execute(" in planned.stdout
+    assert 'blog_1000000003_by_hand.py:19: view: op.execute("CREATE VIEW both' in planned.stdout
+    assert "blog_1000000003_by_hand.py:20: data: op.bulk_insert(" in planned.stdout
+    assert "create_table" not in planned.stdout
+    assert refused.exit_code == 2
+    assert "and the new file would contain them only as comments:\n  blog/migrations/" in refused.stderr
+    assert refused.stderr.endswith("Error: Cannot ask for confirmation without a terminal. Add --yes to confirm.\n")
+    assert unchanged(project, before)
+    with pytest.raises(RevisionInputError, match=r"4 statements .* Nothing was written\. .*--plan"):
+        blog.call("squash", "blog")
+
+    written = blog.run("db-squash", "blog", "--yes")
+
+    assert "does not create what the old ones created with SQL: view both." in written.stderr
+    (new,) = (project.migrations("blog") / "versions").glob("*.py")
+    text = new.read_text("utf-8")
+    assert f"# From replaced/{path.name}, line 16:\n" in text
+    assert '    #     op.execute("CREATE VIEW both AS SELECT id FROM blog_0")\n' in text
+    assert "    #     def slug(title):\n    #         return title.lower()\n" in text
+    assert text.count("create_table") == 3
+    assert blog.run("db-up").exit_code == 0
+
+
+def test_what_creates_an_extension_or_data_can_be_kept(blog: Facade, project: Project) -> None:
+    first, second, third, fourth, last = line(project, 5)
+    kept = project.revision("blog", third, second, **table("blog_2", upgrade=DATA))
+    blog.call("upgrade")
+
+    done = blog.call("squash", "blog", keep=[third])
+
+    before, after = done.revisions
+    assert (before.replaces, after.replaces) == ((first, second), (fourth, last))
+    assert after.down_revisions == (third,)
+    assert f"down_revision = '{before.id}'" in kept.read_text("utf-8")
+    assert "# From" not in code(project, done)
+    assert [step.is_recorded for step in blog.call("plan").steps] == [True]
+    blog.call("upgrade")
+    assert blog.call("status").edited == ()
+    assert blog.call("plan").rows == (after.id,)
+
+
+# What depends on the line
+
+
+def test_a_revision_that_depends_on_the_middle_is_named_with_the_remedies(blog: Facade, project: Project) -> None:
+    ids = line(project, 4)
+    project.revision("accounts", "accounts_1000000009", depends_on=ids[1], **table("people"))
+    before = project.files()
+
+    message = blog.error_line("db-squash", "blog")
+
+    assert message.startswith(
+        f"accounts_1000000009 of accounts depends on {ids[1]}, which is in the middle of the line."
+    )
+    assert f"--to {ids[1]}, or keep it as a revision of its own, with --keep {ids[1]}." in message
+    assert unchanged(project, before)
+    done = blog.call("squash", "blog", end=ids[1])
+    assert done.revisions[0].replaces == tuple(ids[:2])
+    blog.call("upgrade")
+
+
+def test_what_depends_on_the_last_one_names_the_new_one_and_does_not_count_as_edited(
+    blog: Facade, project: Project
+) -> None:
+    ids = line(project, 4)
+    other = project.revision("accounts", "accounts_1000000009", depends_on=ids[2], **table("people"))
+    blog.call("upgrade")
+    old = other.read_text("utf-8")
+
+    done = blog.call("squash", "blog", end=ids[2])
+
+    (new,) = done.revisions
+    follower = next((project.migrations("blog") / "versions").glob(f"{ids[3]}*"))
+    assert set(done.changed) == {other, follower}
+    assert other.read_text("utf-8") == old.replace(ids[2], new.id)
+    assert f"down_revision = '{new.id}'" in follower.read_text("utf-8")
+    config = Config()
+    config.set_main_option("script_location", str(project.migrations("blog")))
+    config.set_main_option(
+        "version_locations",
+        os.pathsep.join(str(project.migrations(name) / "versions") for name in ("blog", "accounts")),
+    )
+    config.set_main_option("path_separator", "os")
+    script = ScriptDirectory.from_config(config)
+    assert {each.revision for each in script.get_revisions("heads")} == {ids[3], "accounts_1000000009"}
+    assert blog.call("status").edited == ()
+    blog.call("upgrade")
+    assert blog.call("status").edited == ()
+    follower.write_text(follower.read_text("utf-8") + "# more\n", "utf-8")
+    assert blog.call("status").edited == (ids[3],)
+
+
+def test_a_squash_of_a_squash(blog: Facade, project: Project) -> None:
+    ids = line(project, 4)
+    blog.call("upgrade", ids[1])
+    (first,) = blog.call("squash", "blog", end=ids[2]).revisions
+
+    (second,) = blog.call("squash", "blog").revisions
+
+    assert second.replaces == (first.id, ids[3])
+    assert [step.revision.id for step in blog.call("upgrade").plan.steps] == [ids[2], first.id, ids[3], second.id]
+    assert blog.call("plan").steps == ()
+    assert blog.call("plan").rows == (second.id,)
+
+
+# The proof
+
+
+def test_nothing_is_written_if_the_schema_would_differ(blog: Facade, project: Project) -> None:
+    ids = line(project, 2)
+    odd = "op.execute('CREATE TABLE odd (id INTEGER NOT NULL PRIMARY KEY ON CONFLICT REPLACE)')"
+    project.revision("blog", "blog_1000000003", ids[1], upgrade=odd, downgrade="op.drop_table('odd')")
+    before = project.files()
+
+    message = blog.error_line("db-squash", "blog", "--yes")
+
+    assert "does not make the same schema as those that it replaces: in the database, " in message
+    assert message.endswith(
+        "Nothing was written. Keep the revision that makes the difference as it is, with --keep REV."
+    )
+    assert unchanged(project, before)
+
+
+INTERRUPTS = "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(1)\n"
+"""Sends Ctrl-C to the process that runs it."""
+
+
+def test_if_it_is_interrupted_no_file_is_moved(project: Project) -> None:
+    line(project, 3)
+    project.app("flask", ["blog"], URLS["flask"])
+    script = project.write("stop", f"#!{sys.executable}\n{INTERRUPTS}")
+    script.chmod(0o755)
+    hooks = f"[post_write_hooks]\nhooks = stop\nstop.type = exec\nstop.executable = {script}\n"
+    project.write("blog/migrations/alembic.ini", f"[alembic]\n\n{hooks}")
+    before = project.files()
+
+    process = project.start("ampho", "db-squash", "blog", fresh=True)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode != 0, out + err
+    assert "Traceback" not in out + err
+    assert unchanged(project, before)
+
+
+def test_if_a_file_cannot_be_moved_none_is(blog: Facade, project: Project) -> None:
+    ids = line(project, 3)
+    project.revision("accounts", "accounts_1000000009", depends_on=ids[2], **table("people"))
+    project.write("blog/migrations/replaced", "a file where the folder would be")
+    before = project.files()
+
+    assert blog.error_line("db-squash", "blog").endswith("No file was changed.")
+    assert unchanged(project, before)
+
+
+def test_a_squash_that_was_killed_is_completed_by_the_next(blog: Facade, project: Project) -> None:
+    ids = line(project, 4)
+    done = blog.call("squash", "blog", end=ids[2])
+    moved = done.moved[1]
+    moved.rename(done.revisions[0].path.parent / moved.name)
+
+    assert "If 'ampho db-squash' was interrupted, run it again." in blog.error_line("db-up")
+    assert blog.call("squash", "blog").revisions[0].replaces == (done.revisions[0].id, ids[3])
+    blog.call("upgrade")
+
+
+# Pruning
+
+
+def test_pruned_files_are_missed_only_by_databases_with_a_part(blog: Facade, project: Project) -> None:
+    ids = line(project, 3)
+    blog.call("upgrade", ids[1])
+    blog.call("squash", "blog")
+    assert "has only a part of the revisions" in blog.error_line("db-squash", "blog", "--prune", "--yes")
+    assert len(files(project, "replaced")) == 3
+    refused = blog.run("db-squash", "blog", "--prune")
+    assert "is told to upgrade with an earlier release of blog first." in refused.stderr
+    blog.call("upgrade")
+
+    pruned = blog.run("db-squash", "blog", "--prune", "--yes")
+
+    assert pruned.stdout == "Deleted 3 files in blog/migrations/replaced\n"
+    assert not (project.migrations("blog") / "replaced").exists()
+    assert blog.run("db-status", "--check").exit_code == 0

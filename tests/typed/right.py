@@ -28,9 +28,11 @@ from ampho import (
     Observer,
     Picture,
     Plan,
+    Pruned,
     Revision,
     RevisionRecord,
     Run,
+    Squashed,
     Stamped,
     reflect,
 )
@@ -108,6 +110,21 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
     )
     assert_type(ampho.merge("blog", "Join", rev_id="blog_3"), Revision)
     assert_type(ampho.rebase("blog", x=X, observer=OBSERVER), Revision)
+    assert_type(
+        ampho.squash(
+            "blog",
+            start="blog_1",
+            end="blog_3",
+            keep=["blog_2"],
+            message="Squash",
+            dry_run=True,
+            accept=True,
+            x=X,
+            observer=OBSERVER,
+        ),
+        Squashed,
+    )
+    assert_type(ampho.prune("blog", dry_run=True, x=X, observer=OBSERVER), Pruned)
     assert_type(
         ampho.check("blog", "core", scratch=True, database=["default", "reports"], x=X, observer=OBSERVER),
         tuple[Drift, ...],
@@ -200,6 +217,21 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
     )
     assert_type(await ampho.merge("blog", "Join", rev_id="blog_3"), Revision)
     assert_type(await ampho.rebase("blog", x=X, observer=OBSERVER), Revision)
+    assert_type(
+        await ampho.squash(
+            "blog",
+            start="blog_1",
+            end="blog_3",
+            keep=["blog_2"],
+            message="Squash",
+            dry_run=True,
+            accept=True,
+            x=X,
+            observer=OBSERVER,
+        ),
+        Squashed,
+    )
+    assert_type(await ampho.prune("blog", dry_run=True, x=X, observer=OBSERVER), Pruned)
     assert_type(
         await ampho.check("blog", "core", scratch=True, database=["default", "reports"], x=X, observer=OBSERVER),
         tuple[Drift, ...],

@@ -1,6 +1,8 @@
-"""The text of the results of ``db-init`` and ``db-lint``."""
+"""The text of the results of ``db-init``, ``db-lint``, and ``db-squash``."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import click
 
@@ -9,6 +11,8 @@ from ampho.cli.lines import say
 from ampho.cli.show import print_text
 from ampho.revise.adopt import Adopted
 from ampho.revise.lint import LintReport
+from ampho.revise.squash.prune import Pruned
+from ampho.revise.squash.squash import Squashed
 from ampho.revise.writer import Initialized
 
 
@@ -63,3 +67,43 @@ def _(report: LintReport, ctx: click.Context) -> None:
     scope = "" if report.has_squawk else " (without squawk, which only checks SQL for PostgreSQL)"
     found = counted(len(report.violations), "finding") if report.violations else "No findings"
     say(f"{found} in {counted(len(report.revisions))}{scope}.")
+
+
+@print_text.register
+def _(done: Squashed, ctx: click.Context) -> None:
+    if not done.is_written:
+        for new in done.revisions:
+            say(f"{new.id} would replace {_range(new.replaces)}")
+        print_carried(done)
+        say(f"{counted(len(done.moved), 'file')} would be moved to {shown_path(done.moved[0].parent)}")
+        for path in done.changed:
+            say(f"{shown_path(path)} would name the new revision")
+        return
+    for new in done.revisions:
+        say(f"Wrote {shown_path(new.path)}: it replaces {_range(new.replaces)}")
+    say(f"Moved {counted(len(done.moved), 'file')} to {shown_path(done.moved[0].parent)}")
+    for path in done.changed:
+        say(f"Changed {shown_path(path)}: it names the new revision")
+
+
+def _range(ids: Sequence[str]) -> str:
+    return f"{counted(len(ids))}, {ids[0]} to {ids[-1]}"
+
+
+def print_carried(plan: Squashed, *, before_question: bool = False) -> None:
+    """Print the statements that a new revision would contain only as comments."""
+    if plan.carried:
+        one = len(plan.carried) == 1
+        what = "This statement does" if one else "These statements do"
+        how = "it only as a comment" if one else "them only as comments"
+        say(f"{what} more than change the schema, and the new file would contain {how}:", err=before_question)
+        for each in plan.carried:
+            say(f"  {each.text}", err=before_question)
+
+
+@print_text.register
+def _(done: Pruned, ctx: click.Context) -> None:
+    verb = "Deleted" if done.is_deleted else "Would delete"
+    say(f"{verb} {counted(len(done.files), 'file')} in {shown_path(done.files[0].parent)}")
+    if not done.is_deleted:
+        say(done.consequence)

@@ -121,6 +121,12 @@ class Files:
         path.rename(target)
         return target
 
+    def delete(self, path: Path) -> None:
+        """Delete a file."""
+        before, mode = path.read_bytes(), path.stat().st_mode
+        self._undo.append(lambda: _replace(path, before, mode))
+        path.unlink()
+
     def _make_folder(self, folder: Path) -> None:
         if not folder.exists():
             self._make_folder(folder.parent)

@@ -148,7 +148,7 @@ class Tidying:
         if "WITHOUT ROWID" in options:
             operation.kw["sqlite_with_rowid"] = False
         if any(
-            kind == "constraint" and name.startswith(f"{key}.") and sql.endswith(" AUTOINCREMENT")
+            kind == "constraint" and name.startswith(f"{key}.") and sql.endswith(" autoincrement")
             for (kind, name), sql in self._after.items()
         ):
             operation.kw["sqlite_autoincrement"] = True
