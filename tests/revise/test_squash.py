@@ -99,6 +99,7 @@ def files(project: Project, folder: str) -> list[str]:
     return sorted(path.name.partition("_by_hand")[0] for path in (project.migrations("blog") / folder).glob("*.py"))
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.drivers(*ONE_EACH, "postgresql+asyncpg")
 def test_databases_at_any_point_get_the_same_schema(
     project: Project, database: Database, make_database: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
