@@ -29,7 +29,12 @@ def copy_shop(project: Project) -> Project:
 
 
 def run_pytest(
-    project: Project, *args: str, ini: str = "", cwd: str = ".", env: Mapping[str, str] | None = None
+    project: Project,
+    *args: str,
+    ini: str = "",
+    cwd: str = ".",
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
 ) -> Result:
     """Run pytest in a project, whose folder for temporary files is its own."""
     temporary = project.folder.parent / "temporary"
@@ -38,7 +43,7 @@ def run_pytest(
     command = ("-c", "import pytest, sys; sys.exit(pytest.main())", *args)
     # The workers of pytest-xdist, and the process that starts them, import everything themselves.
     fresh, environment = "-n" in args, {"TMPDIR": str(temporary), **(env or {})}
-    return project.run("python", *command, check=False, fresh=fresh, cwd=cwd, env=environment)
+    return project.run("python", *command, check=False, fresh=fresh, cwd=cwd, env=environment, timeout=timeout)
 
 
 def left_behind(project: Project) -> list[str]:

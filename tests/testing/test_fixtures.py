@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -243,6 +245,24 @@ def state(project: Project) -> list[tuple[Path, int, bytes]]:
     return [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(files)]
 
 
+ALL_BUT_TEMPLATES = {
+    "postgresql": "SELECT datname FROM pg_database WHERE datname NOT LIKE 'ampho_template_%'",
+    "mariadb": "SELECT schema_name FROM information_schema.schemata WHERE schema_comment NOT LIKE 'ampho_template_%'",
+}
+
+
+COLD_STARTS = int(os.environ.get("AMPHO_COLD_STARTS", "1"))
+RUNS = """
+import time
+
+import pytest
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_clone_of_the_run(ampho_database, number):
+    print(ampho_database.url)
+    time.sleep(0.05)  # so that each worker runs some
+"""
 APPS = pytest.mark.parametrize(
     ("app", "tests", "passed"), [("flask_app", FLASK, 10), ("quart_app", QUART, 8)], ids=["flask", "quart"]
 )
@@ -323,17 +343,34 @@ def test_the_fixtures(shop: Project, app: str, tests: str, passed: int) -> None:
     assert left_behind(shop) == []
 
 
-@APPS
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+@pytest.mark.timeout(120 + 120 * COLD_STARTS)
 @pytest.mark.usefixtures("unmeasured")
-def test_the_fixtures_with_xdist(shop: Project, app: str, tests: str, passed: int) -> None:
+def test_workers_of_xdist_build_one_template_and_leave_nothing(shop: Project, database: Database) -> None:
+    """With ``AMPHO_COLD_STARTS=20``, this is repeated with templates that do not exist yet, also on 8 workers."""
+    app, tests, passed = ("quart_app", QUART, 8) if database.is_async else ("flask_app", FLASK, 10)
     shop.write("test_shop.py", tests)
-    before = state(shop)
+    shop.write("test_runs.py", RUNS)
+    *_, revision = sorted((shop.migrations("orders") / "versions").glob("*.py"))
+    source, ran = revision.read_text("utf-8"), shop.folder / "ran"
+    url = database.url.render_as_string(hide_password=False)
+    for number in range(COLD_STARTS):
+        for workers in (2,) if COLD_STARTS == 1 else (2, 8):
+            append = f"with open({str(ran)!r}, 'a') as file:\n        file.write('{number} on {workers}\\n')"
+            revision.write_text(source.replace("def upgrade():\n", f"def upgrade():\n    {append}\n"), "utf-8")
+            ran.unlink(missing_ok=True)
 
-    result = run_pytest(shop, "-n", "2", ini=f"ampho_app = {app}")
+            env, ini = {"SHOP_DATABASE_URL": url}, f"ampho_app = {app}"
+            result = run_pytest(shop, "-n", str(workers), ini=ini, env=env, timeout=120)
 
-    assert f"{passed} passed" in result.stdout, str(result)
-    assert state(shop) == before
-    assert left_behind(shop) == []
+            assert f"{passed + 8} passed" in result.stdout, str(result)
+            assert ran.read_text("utf-8") == f"{number} on {workers}\n"
+            runs = {*re.findall(r"ampho_clone_([0-9a-f]{12})", result.stdout)}
+            assert 1 < len(runs) <= workers
+            if database.backend != "sqlite":
+                names = [name for (name,) in database.query(ALL_BUT_TEMPLATES[database.backend])]
+                assert [name for name in names if any(run in name for run in runs)] == []
+            assert left_behind(shop) == database.tables() == []
 
 
 @pytest.mark.drivers("postgresql", "mariadb")
