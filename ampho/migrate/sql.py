@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import CompileError
 
-from ampho._text import describe, place
+from ampho._text import describe, listed, place
 from ampho.database.journal import Journal
 from ampho.database.schema import select_schema
 from ampho.database.version_rows import check_not_elsewhere
@@ -86,6 +86,7 @@ def _render(
         dialect = _dialect(project)
     else:
         state = _present_start(project, connection, x)
+        _check_not_replaced(project.graph, state.rows)
         dialect = _dialect(project, connection)
 
     from ampho.migrate.alembic import EnvironmentRun, Offline
@@ -102,6 +103,17 @@ def _render(
             f"suppresses the failure of revision {writer.current.revision.id}. Do not catch the exception"
         )
     return f"{select_schema(connection)}{writer.output.getvalue()}" if plan.steps else ""
+
+
+def _check_not_replaced(graph: Graph, rows: Iterable[str]) -> None:
+    """Raise an error if the version rows name replaced revisions, which Alembic cannot write SQL for."""
+    if old := [row for row in rows if row not in graph and graph.replacements(row)]:
+        new = dict.fromkeys(each for row in old for each in graph.replacements(row))
+        raise SpecifierError(
+            f"The database has {listed(old)}, which {listed(list(new))} replaced, and SQL cannot record that. Run"
+            " 'ampho db-up' on the database, without -s/--sql, or pass --start.",
+            specifier=old[0],
+        )
 
 
 def render_each(

@@ -95,6 +95,22 @@ def test_a_database_that_has_all_has_the_replacement(
     assert {"a", "b", "c", "s"} <= set(database.tables())
 
 
+@pytest.mark.drivers("sqlite", "postgresql+asyncpg")
+@pytest.mark.parametrize("applied", [1, 3])
+def test_sql_needs_a_database_that_has_the_replacement(
+    opened: Facade, project: Project, database: Database, applied: int
+) -> None:
+    opened.call("upgrade", f"core_{applied}")
+    replace(project)
+    line = opened.error_line("db-up", "-s")
+    assert (
+        f"The database has core_{applied}, which core_9 replaced, and SQL cannot record that. Run 'ampho db-up'" in line
+    )
+    assert "CREATE TABLE s " in opened.run("db-up", "-s", "--start", "core_9").stdout
+    assert opened.run("db-up").exit_code == 0
+    assert opened.run("db-up", "-s").exit_code == 0
+
+
 def test_a_database_of_another_tool_has_the_replacement(opened: Facade, project: Project, database: Database) -> None:
     opened.call("upgrade", "core")
     database.run(f"DROP TABLE {JOURNAL}")
