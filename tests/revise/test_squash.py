@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -369,3 +370,24 @@ def test_pruned_files_are_missed_only_by_databases_with_a_part(blog: Facade, pro
     assert pruned.stdout == "Deleted 3 files in blog/migrations/replaced\n"
     assert not (project.migrations("blog") / "replaced").exists()
     assert blog.run("db-status", "--check").exit_code == 0
+
+
+def test_a_database_with_a_part_is_told_the_release_that_still_had_the_files(blog: Facade, project: Project) -> None:
+    ids = line(project, 3)
+    project.write("blog-2.4.dist-info/METADATA", "Metadata-Version: 2.1\nName: blog\nVersion: 2.4\n")
+    blog.call("upgrade")
+    blog.call("squash", "blog")
+    blog.call("upgrade")
+
+    pruned = blog.call("prune", "blog")
+
+    assert pruned.release == "2.4"
+    (new,) = pruned.revisions
+    assert "were last in release 2.4." in new.path.read_text("utf-8")
+    assert blog.call("status").edited == ()
+    with closing(sqlite3.connect(project.folder / "instance" / "app.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (ids[1],))
+        connection.execute("DELETE FROM ampho_journal")
+        connection.commit()
+    message = blog.error_line("db-up")
+    assert "First upgrade the database with release 2.4 of blog, which still has them." in message

@@ -96,10 +96,10 @@ def make_schema(
     )
     context.opts = {**context.opts, "target_metadata": before}
     comparison = Comparison(context, owners, [package])
-    return _exchanged(comparison.packages[package])
+    return exchanged(comparison.packages[package])
 
 
-def _exchanged(changes: Changes) -> Changes:
+def exchanged(changes: Changes) -> Changes:
     """Return changes whose upgrade is the downgrade, and the other way around."""
     upgrade = ops.UpgradeOps(changes.downgrade.ops, upgrade_token=changes.upgrade.upgrade_token)
     downgrade = ops.DowngradeOps(changes.upgrade.ops, downgrade_token=changes.downgrade.downgrade_token)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from alembic.operations import ops
-from sqlalchemy import JSON, Boolean, Column, Integer, PrimaryKeyConstraint, String, UniqueConstraint, text
+from sqlalchemy import JSON, Boolean, Column, Constraint, Integer, PrimaryKeyConstraint, String, UniqueConstraint, text
 from sqlalchemy.schema import DefaultClause
 from sqlalchemy.sql.sqltypes import Enum, NullType
 
@@ -73,6 +73,8 @@ class Tidying:
                 self._tidy_types(operation)
         self._add_sequences()
         self._add_constraints()
+        if self._dialect.name in _MYSQL:
+            self._add_indexes()
         self.changes.upgrade.ops[:] = [*self._first, *self.changes.upgrade.ops, *self._last]
         self.changes.downgrade.ops[:] = [*self.changes.downgrade.ops, *self._reverted]
 
@@ -106,8 +108,9 @@ class Tidying:
         if self._dialect.name == "sqlite":
             self._add_collation(column, table)
         if self._dialect.name == "postgresql" and column.identity is None and (found := _NEXTVAL.search(sql)):
-            if self._is_serial(column, table, found["name"], is_automatic=column.name == automatic):
-                self._by_serial.add(found["name"])
+            name = _unquoted(found["name"])
+            if self._is_serial(column, table, name, is_automatic=column.name == automatic):
+                self._by_serial.add(name)
             else:
                 column.server_default = DefaultClause(text(found[1].replace(":", "\\:")))
                 column.autoincrement = False if column.name == automatic else "auto"
@@ -167,7 +170,7 @@ class Tidying:
             shown = self._quoted(name)
             if self._dialect.name in _MYSQL:
                 self._first.append(Statement(f"CREATE SEQUENCE {shown} {sql}", Change("+", "sequence", name)))
-            elif (found := _SEQUENCE.fullmatch(sql)) and not self._is_of_identity(found["owner"]):
+            elif found := _SEQUENCE.fullmatch(sql):
                 create = (
                     f"CREATE SEQUENCE {shown} AS {found['type']} INCREMENT BY {found['step']} MINVALUE {found['min']}"
                     f" MAXVALUE {found['max']} START WITH {found['start']} CACHE {found['cache']}{found['cycle'] or ''}"
@@ -176,12 +179,7 @@ class Tidying:
                 if found["owner"]:
                     self._execute(f"ALTER SEQUENCE {shown} OWNED BY {found['owner']}")
                     continue
-            else:
-                continue
             self._reverted.append(Statement(f"DROP SEQUENCE {shown}", Change("-", "sequence", name)))
-
-    def _is_of_identity(self, owner: str | None) -> bool:
-        return owner is not None and " IDENTITY " in f"{self._after.get(('column', owner), '')} "
 
     def _add_constraints(self) -> None:
         """Add the constraints of PostgreSQL that SQLAlchemy does not reflect, or not completely."""
@@ -201,6 +199,20 @@ class Tidying:
         for name, sql in sorted(by_hand.items()):
             table, _, own = name.rpartition(".")
             self._execute(f"ALTER TABLE {self._quoted(table)} ADD CONSTRAINT {quoted(own, self._dialect)} {sql}")
+
+    def _add_indexes(self) -> None:
+        """Add the indexes of foreign keys whose names MariaDB or MySQL would choose differently."""
+        made = {
+            f"{_table_of(each)}.{name}"
+            for each in _flat(self.changes.upgrade.ops)
+            if isinstance(each, ops.CreateTableOp | ops.CreateIndexOp | ops.AddConstraintOp)
+            for name in _names(each)
+        }
+        for (kind, name), sql in sorted(self._after.items()):
+            if kind == "index" and (kind, name) not in self._before and name not in made:
+                table, _, own = name.rpartition(".")
+                how, _, rest = sql.partition(" (")
+                self._execute(f"ALTER TABLE {self._quoted(table)} ADD {how} {quoted(own, self._dialect)} ({rest}")
 
     def _quoted(self, key: str) -> str:
         schema, name = split_key(key)
@@ -242,6 +254,27 @@ def _automatic(operation: ops.CreateTableOp) -> str:
     (column,) = columns
     is_number = issubclass(column.type._type_affinity or object, Integer)  # noqa: SLF001 (has no public name)
     return str(column.name) if is_number and column.server_default is None else ""
+
+
+def _table_of(operation: ops.MigrateOperation) -> str:
+    """Return the table that an operation changes."""
+    return str(getattr(operation, "table_name", None) or getattr(operation, "source_table", ""))
+
+
+def _names(operation: ops.CreateTableOp | ops.CreateIndexOp | ops.AddConstraintOp) -> Iterator[str]:
+    """Yield the names of the indexes and constraints that an operation creates."""
+    if isinstance(operation, ops.CreateTableOp):
+        yield from (str(item.name) for item in operation.columns if isinstance(item, Constraint) and item.name)
+    elif isinstance(operation, ops.CreateIndexOp):
+        yield str(operation.index_name)
+    else:
+        yield str(getattr(operation, "constraint_name", None))
+
+
+def _unquoted(name: str) -> str:
+    """Return the key of an object that PostgreSQL prints as a string with quoted names."""
+    plain = name.replace("''", "'")
+    return re.sub(r'"((?:[^"]|"")*)"', lambda found: found[1].replace('""', '"'), plain)
 
 
 def _without_defaults(item: UniqueConstraint) -> None:
