@@ -388,7 +388,8 @@ class Commands:
         part = self._running.first_home(work.package)
         states: list[tuple[State, State]] = []
         for segment in work.segments:
-            before = on_scratch(part, segment.before, work.read)
+            here = [each for each in segment.before if each in part.graph]  # the others live in other databases
+            before = on_scratch(part, here, work.read)
             observer = None  # which has received the warnings now
             after = on_scratch(part, [segment.last], partial(work.generate, segment, before))
             states.append((before, after))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from facade import FRAMEWORKS, URLS, Facade, facade
 from project import Project
 from servers import Database
 
-from ampho.errors import RevisionInputError
+from ampho.errors import AmphoError, RevisionInputError
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
@@ -391,3 +392,90 @@ def test_a_database_with_a_part_is_told_the_release_that_still_had_the_files(blo
         connection.commit()
     message = blog.error_line("db-up")
     assert "First upgrade the database with release 2.4 of blog, which still has them." in message
+
+
+# Which revisions form a line
+
+
+def test_branches_that_are_merged_are_one_line(blog: Facade, project: Project) -> None:
+    first, second = line(project, 2)
+    other, merge = "blog_1000000008", "blog_1000000009"
+    project.revision("blog", other, first, **table("other"))
+    blog_heads = blog.error_line("db-squash", "blog")
+    project.revision("blog", merge, (second, other))
+
+    done = blog.call("squash", "blog", start=second)
+
+    assert blog_heads.startswith(f"blog has 2 heads: {second}, {other}. Merge them with 'ampho db-merge blog'")
+    (new,) = done.revisions
+    assert (new.replaces, new.down_revisions) == ((second, other, merge), (first,))
+    blog.call("upgrade")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"end": "accounts_1000000009"}, "belongs to accounts. Name a revision of blog."),
+        ({"start": "blog_1000000003", "end": "blog_1000000002"}, "does not depend on blog_1000000003"),
+        ({"keep": ["blog_1000000003"], "end": "blog_1000000002"}, "is not among the revisions that are squashed"),
+        ({"keep": ["blog_1000000002"]}, "has no two revisions in sequence between those that are kept"),
+        ({"start": "blog_1000000003"}, "There is nothing to squash: blog has no two revisions in sequence."),
+        ({"end": "blog_7"}, "blog_7"),
+        ({"message": " "}, "The message is empty."),
+    ],
+)
+def test_what_is_no_line_is_refused(blog: Facade, project: Project, options: Any, message: str) -> None:
+    line(project, 3)
+    project.revision("accounts", "accounts_1000000009", **table("people"))
+    before = project.files()
+
+    with pytest.raises(AmphoError, match=re.escape(message)):
+        blog.call("squash", "blog", dry_run=True, **options)
+    assert unchanged(project, before)
+
+
+def test_a_dependency_on_the_name_of_the_package_is_one_on_its_first_revision(blog: Facade, project: Project) -> None:
+    ids = line(project, 3)
+    project.revision("accounts", "accounts_1000000009", depends_on="blog", **table("people"))
+
+    assert f"depends on {ids[0]}, which is in the middle" in blog.error_line("db-squash", "blog")
+    assert blog.call("squash", "blog", keep=[ids[0]]).revisions[0].replaces == tuple(ids[1:])
+    blog.call("upgrade")
+
+
+def test_a_new_revision_that_does_not_run_says_what_to_keep(blog: Facade, project: Project) -> None:
+    ids = line(project, 2)
+    code = "op.get_bind().connection.create_function('twice', 1, lambda n: 2 * n, deterministic=True)\n"
+    index = "op.create_index('ix_twice', 'blog_0', [sa.text('twice(id)')])"
+    project.revision("blog", "blog_1000000003", ids[1], upgrade=f"{code}{index}", downgrade="pass")
+    before = project.files()
+
+    message = blog.error_line("db-squash", "blog", "--yes")
+
+    assert "does not run on an empty database: " in message
+    assert message.endswith("Keep the old revision that creates what is missing, with --keep REV.")
+    assert unchanged(project, before)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_package_in_another_database_may_depend_on_one_in_the_first(
+    project: Project, framework: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(project.folder.parent))
+    ids = line(project, 3)
+    project.package("accounts")
+    project.revision("accounts", "accounts_1000000000", **table("people"))
+    path = next((project.migrations("blog") / "versions").glob(f"{ids[1]}*"))
+    path.write_text(path.read_text("utf-8").replace("depends_on = None", "depends_on = 'accounts_1000000000'"), "utf-8")
+    config = {
+        "SQLALCHEMY_BINDS": {"reports": URLS[framework].replace("app.db", "reports.db")},
+        "AMPHO_DATABASES": {"default": ["accounts"], "reports": ["blog"]},
+    }
+    with facade(project, framework, ["accounts", "blog"], URLS[framework], **config) as each:
+        each.call("upgrade", ids[1])
+        done = each.call("squash", "blog")
+        assert done.revisions[0].depends_on == ("accounts_1000000000",)
+        each.call("upgrade")
+        assert each.call("plan").steps == ()
+        assert each.call("prune", "blog").is_deleted
+        assert each.call("status").pending == 0
