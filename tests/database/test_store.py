@@ -420,8 +420,8 @@ DELETE FROM taxes;
 CREATE TABLE parts (id integer, y integer) PARTITION BY RANGE (y) (PARTITION old VALUES LESS THAN (2000),
     PARTITION new VALUES LESS THAN MAXVALUE);
 INSERT INTO parts VALUES (1, 1999), (2, 2001);
-CREATE TABLE one (id integer);
-INSERT INTO one VALUES (1);
+CREATE TABLE one (id integer, `50%` integer, `%%` integer);
+INSERT INTO one VALUES (1, 2, 3);
 CREATE TABLE two (id integer);
 CREATE TABLE three (id integer)
 """

@@ -259,7 +259,11 @@ def read_mark(comment: str | None) -> tuple[str, int]:
 
 def quote(connection: Connection, name: str) -> str:
     """Return a name in the quotation marks of the database."""
-    return connection.dialect.identifier_preparer.quote_identifier(name)
+    quoted = connection.dialect.identifier_preparer.quote_identifier
+    is_doubled = "%%" in quoted("%")  # for drivers in whose statements a percent sign begins a parameter
+    if is_doubled and connection.get_execution_options().get("no_parameters"):
+        return quoted(name).replace("%%", "%")
+    return quoted(name)
 
 
 def at_once(engine: Engine, functions: Sequence[Callable[[], None]]) -> None:
