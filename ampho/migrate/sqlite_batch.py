@@ -229,7 +229,9 @@ class TableKeeper:
                 self._copies = True
         elif found["created"]:
             if (kind, name) in self._restored:  # make room, because the revision itself creates this object
-                self._execute(f"DROP {kind} {quoted(self._restored.pop((kind, name)))}.{quoted(name)}")
+                schema = quoted(self._restored.pop((kind, name)))
+                # It does not exist if another batch has replaced the table since.
+                self._execute(f"DROP {kind} IF EXISTS {schema}.{quoted(name)}")
         elif kind == "table":
             objects = self._objects(name, schema)
             self._lost[self._renamed.get(name, name)] += [each for each in objects if each.type != "table"]

@@ -466,6 +466,16 @@ def test_revision_may_create_again_what_batches_used_to_lose(open_core: Any, dat
     assert "upper" in found["index lower_of_t"]
 
 
+@SQLITE
+def test_a_batch_may_replace_an_index_that_an_earlier_one_kept(open_core: Any, database: Database) -> None:
+    first = ["CREATE TABLE t (id INTEGER PRIMARY KEY, title VARCHAR(20), n INT)", "CREATE INDEX n_of_t ON t (n)"]
+    change = "drop_index('n_of_t')\n    batch.create_index('n_of_t', ['title'])\n    batch.drop_column('n')"
+    steps = "\n".join([batch("alter_column('n', nullable=False)"), batch(change)])
+    with open_core((code(first), "pass"), (steps, "pass")) as each:
+        each.call("upgrade")
+    assert "title" in contents(database)["index n_of_t"]
+
+
 BY_HAND = ["CREATE TABLE new (id INTEGER PRIMARY KEY, title VARCHAR(30))", "INSERT INTO new SELECT id, title FROM t"]
 MOVES = {
     "new to old": [*BY_HAND, "DROP TABLE t", "ALTER TABLE new RENAME TO t"],
