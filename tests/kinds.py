@@ -268,6 +268,7 @@ INDEXES: list[Line] = [
     ("Index in descending order", 'Column("@", Integer), Index("ix_@", text("@ DESC"))', 'Column("@", Integer), Index("ix_@", "@")'),
     ("Index that becomes descending", 'Column("@", Integer), Index("ix_@", "@")', 'Column("@", Integer), Index("ix_@", text("@ DESC"))'),
     ("Index in ascending order", 'Column("@", Integer), Index("ix_@", text("@ ASC"))', 'Column("@", Integer)'),
+    ("Index on a name with a percent sign", 'Column("@%", Integer), Index("ix_@%", "@%")', 'Column("@%", Integer), Index("ix_@%", column("@%").desc())'),
     ("partial Index", 'Column("@", Integer), Index("ix_@", "@", postgresql_where=text("@ > 0"), sqlite_where=text("@ > 0"))', 'Column("@", Integer), Index("ix_@", "@", postgresql_where=text("@ > 1"), sqlite_where=text("@ > 1"))', "no-mariadb"),
     ("partial Index that becomes whole", 'Column("@", Integer), Index("ix_@", "@", postgresql_where=text("@ > 0"), sqlite_where=text("@ > 0"))', 'Column("@", Integer), Index("ix_@", "@")', "no-mariadb"),
     ("Index on a long name", 'Column("@_a_column_whose_name_is_as_long_as_a_database_allows", Integer, index=True)', 'Column("@_a_column_whose_name_is_as_long_as_a_database_allows", Integer)'),

@@ -424,7 +424,7 @@ class TableComparison:
         return Index(name, literal_text(items), unique=unique, **options, _table=self._present)
 
     def _unquoted(self, name: str) -> str:
-        quote = self._preparer.initial_quote
+        quote, name = self._preparer.initial_quote, single_percent(name, self._context) or ""
         return name[1:-1].replace(quote * 2, quote) if name.startswith(quote) else name
 
 
