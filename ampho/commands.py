@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
     from ampho.database.journal import Entry
     from ampho.fleet.survey import Surveyed
+    from ampho.history.graph import Graph
     from ampho.history.revision import Revision
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Direction, Plan, Run
     from ampho.migrate.project import Project
     from ampho.migrate.stamp import Stamped
     from ampho.migrate.template import Template
+    from ampho.migrate.verify import Claim, Verification
     from ampho.revise.adopt import Adopted
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
@@ -636,6 +638,7 @@ class Commands:
         self,
         specifier: str,
         *,
+        verify: bool = False,
         purge: bool = False,
         confirm: str | None = None,
         database: str | None = None,
@@ -646,6 +649,8 @@ class Commands:
 
         :param specifier: ``heads``, a package, an id, ``PACKAGE@head``, ``PACKAGE@heads``, ``PACKAGE@base``, or
             ``base``.
+        :param verify: whether to compare the database first with what these revisions make on a throwaway database. If
+            they differ, nothing is changed.
         :param purge: whether to delete all version rows first, including those of missing revisions.
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it and a version row
             would be deleted.
@@ -653,15 +658,54 @@ class Commands:
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
         :raises SpecifierError: if the specifier has another form, or its package or revision does not exist.
+        :raises VerificationError: if ``verify`` is true, and the database differs.
         """
         from ampho.migrate import stamp
 
+        verification = None
+        if verify:
+            verification = self._verification(specifier, purge=purge, confirm=confirm, database=database, x=x)
+
         def write(on: Opened) -> Stamped:
             return stamp.stamp(
-                on.project, on.connection, specifier, purge=purge, confirm=confirm, x=x, observer=on.observer
+                on.project,
+                on.connection,
+                specifier,
+                purge=purge,
+                confirm=confirm,
+                x=x,
+                observer=on.observer,
+                verification=verification,
             )
 
         return self._running.on_one(write, database, observer, "db-stamp", specifier)
+
+    def _verification(
+        self, specifier: str, *, purge: bool, confirm: str | None, database: str | None, x: Sequence[str]
+    ) -> Verification:
+        """Build throwaway databases in the state that a stamp claims, and return what checks the claim."""
+        from ampho.database import inventory
+        from ampho.migrate import stamp
+        from ampho.migrate.verify import Verification
+        from ampho.revise.autogenerate.owners.created import Created
+
+        def look(on: Opened) -> tuple[Claim, Graph]:
+            claim = stamp.claim(on.project, on.connection, specifier, purge=purge, confirm=confirm, x=x)
+            return claim, on.project.graph
+
+        def read(on: Opened) -> inventory.Inventory:
+            found = inventory.read(on.connection)
+            on.connection.rollback()
+            return found
+
+        def made(specifiers: Sequence[str]) -> inventory.Inventory:
+            return self._running.on_one(read, database, None, "db-stamp", scratch=specifiers, x=x)
+
+        claim, graph = self._running.on_one(look, database, None, "db-stamp", specifier)
+        expected, before = made(claim.state), made(claim.before) if claim.before else None
+        others = Created.by(graph, lambda revision_id: revision_id not in claim.own).tables
+        own = Created.ever(graph, claim.own)
+        return Verification(claim, expected, before, own, others)
 
     def forget(
         self,

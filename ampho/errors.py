@@ -262,6 +262,31 @@ class RenderError(AmphoError):
         self.path = path
 
 
+class VerificationError(AmphoError):
+    """The database differs from what the revisions make that a stamp marks as applied.
+
+    :ivar specifier: the specifier as you typed it.
+    :ivar missing: what the database lacks.
+    :ivar superfluous: what it should not contain.
+    :ivar different: what is different, and how.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        specifier: str,
+        missing: Sequence[str],
+        superfluous: Sequence[str],
+        different: Sequence[str],
+    ) -> None:
+        super().__init__(message)
+        self.specifier = specifier
+        self.missing: tuple[str, ...] = tuple(missing)
+        self.superfluous: tuple[str, ...] = tuple(superfluous)
+        self.different: tuple[str, ...] = tuple(different)
+
+
 class LinterError(AmphoError):
     """squawk, which checks SQL for PostgreSQL, is not installed or fails."""
 

@@ -37,8 +37,10 @@ NOT_WHOLE = re.compile(r"'db-[a-z]|(?<!')\bampho db-[a-z]")
 BASES = {"AmphoError", "PackageError", "HistoryError"}
 """What is caught, and never raised itself."""
 
-ELSEWHERE = {"DatabasesError", "LinterError", "NestedRunError", "PlanChangedError", "PoolerError"}
-"""What takes a server, or comes inside another error: each has a test of its own, the last in ``test_pooler``."""
+ELSEWHERE = {
+    *("DatabasesError", "LinterError", "NestedRunError", "PlanChangedError", "PoolerError", "VerificationError")
+}
+"""What takes a server, comes inside another error, or has several lines: each has a test of its own."""
 
 
 class NoLock(SQLiteDialect_pysqlite):

@@ -634,17 +634,30 @@ def db_heads(ctx: click.Context) -> None:
 
 @cli.command("db-stamp")
 @click.argument("spec", type=_SPEC)
+@click.option(
+    "--verify", is_flag=True, help="First compare the database with what these revisions make; fail if it differs."
+)
 @click.option("--purge", is_flag=True, help="First remove all version rows, including those of missing revisions.")
 @_confirm
 @_on_one_database
-def db_stamp(ctx: click.Context, spec: str, purge: bool, confirm: str | None, x: tuple[str, ...]) -> None:
+def db_stamp(
+    ctx: click.Context, /, spec: str, *, verify: bool, purge: bool, confirm: str | None, x: tuple[str, ...]
+) -> None:
     """Mark revisions as applied or not applied, without running them.
 
     SPEC and everything that it depends on are marked as applied, and everything that depends on SPEC as not applied.
     """
     done = _confirmed(
         lambda name: call(
-            ctx, Commands.stamp, spec, purge=purge, confirm=name, database=database(ctx), x=x, observer=_WARNINGS
+            ctx,
+            Commands.stamp,
+            spec,
+            verify=verify,
+            purge=purge,
+            confirm=name,
+            database=database(ctx),
+            x=x,
+            observer=_WARNINGS,
         ),
         confirm,
     )

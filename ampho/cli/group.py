@@ -30,6 +30,7 @@ from ampho.errors import (
     PackageError,
     RevisionInputError,
     SpecifierError,
+    VerificationError,
 )
 
 _STEPS_BACK = re.compile(r"\A-(?=[0-9]+\Z)")
@@ -102,7 +103,7 @@ def one_line_errors() -> Iterator[None]:
     except AppNotFoundError as exc:
         message = _no_app(exc) if exc.tried else printable(str(exc), LONGEST_MESSAGE)
         raise Failure(message, exc.exit_code) from exc
-    except DatabasesError as exc:
+    except (DatabasesError, VerificationError) as exc:
         message = "\n".join(printable(line, LONGEST_MESSAGE) for line in str(exc).split("\n"))
         raise Failure(message, exc.exit_code, exc.entry) from exc
     except AmphoError as exc:

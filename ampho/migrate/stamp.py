@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ampho._text import listed
@@ -18,7 +18,8 @@ from ampho.history.package import RESERVED
 from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
 from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
-from ampho.migrate.queries import journal_table, query_env
+from ampho.migrate.queries import journal_table, query, query_env
+from ampho.migrate.verify import Claim, tables_of_alembic
 from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 from ampho.status.state import missing_states
@@ -26,6 +27,8 @@ from ampho.status.state import missing_states
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy.engine import Connection
+
+    from ampho.migrate.verify import Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,17 @@ class Stamped:
     :ivar recorded: the ids of diverged or edited revisions that were already applied; the journal now records them
         as applied, with their current files.
     :ivar database: the name of the database.
+    :ivar verified: whether the database was compared with what the revisions make; None for commands that only forget
+        or resolve revisions.
+    :ivar notes: what the comparison found that is no reason to fail, in sentences.
     """
 
     before: tuple[str, ...]
     after: tuple[str, ...]
     recorded: tuple[str, ...] = ()
     database: str = DEFAULT_DATABASE
+    verified: bool | None = None
+    notes: tuple[str, ...] = ()
 
 
 def stamp(
@@ -54,8 +62,53 @@ def stamp(
     confirm: str | None = None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
+    verification: Verification | None = None,
 ) -> Stamped:
-    """Record which revisions are applied, without running any; see :meth:`ampho.commands.Commands.stamp`."""
+    """Record which revisions are applied, without running any; see :meth:`ampho.commands.Commands.stamp`.
+
+    :param verification: checks first that the database is in the state that the stamp claims.
+    """
+    change = _change(project, connection, specifier, purge=purge, confirm=confirm)
+
+    def verify(known: AbstractSet[str], context: MigrationContext) -> tuple[str, ...]:
+        if verification is None:
+            return ()
+        own = tables_of_alembic(context, project.settings.journal_table)
+        return verification.check(known, connection, own, specifier)
+
+    spec = parse(specifier)
+    stamped = _write(
+        project, connection, change, specifier, x=x, observer=observer, purge=purge, described=spec, verify=verify
+    )
+    return replace(stamped, verified=verification is not None)
+
+
+def claim(
+    project: Project,
+    connection: Connection,
+    specifier: str,
+    *,
+    purge: bool = False,
+    confirm: str | None = None,
+    x: Sequence[str] = (),
+) -> Claim:
+    """Return what a stamp would say about a database, without changing it. The parameters are those of the stamp."""
+    change = _change(project, connection, specifier, purge=purge, confirm=confirm)
+
+    def look(rows: tuple[str, ...], journal: Journal) -> Claim:
+        was = Applied.from_rows(project.graph, rows, journal)
+        before = Applied.from_rows(project.graph, (), journal) if purge else was
+        advice.check_sound(before)
+        packages = _packages_of(project.graph, parse(specifier))
+        return Claim.of(project.graph, was, change(before), packages, specifier)
+
+    return query(project, connection, x, look)
+
+
+def _change(
+    project: Project, connection: Connection, specifier: str, *, purge: bool, confirm: str | None
+) -> Callable[[Applied], AbstractSet[str]]:
+    """Return a function that returns the applied revisions after a stamp, and checks that the stamp is confirmed."""
     project.check_specifier(specifier)
     protection = Protection(project.settings.protected).on(connection, confirm)
     if purge or confirm is not None:
@@ -68,8 +121,7 @@ def stamp(
             protection.check(confirm, f"'ampho db-stamp {specifier}' removes applied revisions from the version table.")
         return after
 
-    spec = parse(specifier)
-    return _write(project, connection, change, specifier, x=x, observer=observer, purge=purge, described=spec)
+    return change
 
 
 def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
@@ -161,6 +213,7 @@ def _write(
     purge: bool = False,
     described: Specifier | None = None,
     resolving: str | None = None,
+    verify: Callable[[AbstractSet[str], MigrationContext], tuple[str, ...]] = lambda known, context: (),
 ) -> Stamped:
     """Record in the version table and the journal, in one transaction, which revisions are applied.
 
@@ -170,6 +223,7 @@ def _write(
     :param described: a specifier; each revision of its packages gets an entry in the journal that says whether it is
         applied, unless the journal already says so.
     :param resolving: the unfinished revision to resolve.
+    :param verify: called with the revisions that are applied after the command; returns notes, or raises an error.
     """
     graph = project.graph
 
@@ -182,6 +236,7 @@ def _write(
         before = Applied.from_rows(graph, (), journal) if purge else was
         advice.check_sound(before)
         known = change(before)
+        notes = verify(known, context)
         after = before.graph.exact_rows(known)
         packages = set(_packages_of(graph, described)) if described else set[str]()
         doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
@@ -204,7 +259,7 @@ def _write(
 
         write_rows(context, rows, after, record)
         # A row may be NULL in a table that another tool created.
-        return Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed))
+        return Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed), notes=notes)
 
     waiting = (Observer() if observer is None else observer).waiting
     with migrating(connection, project.url, project.settings, waiting) as migrating_connection:

@@ -92,7 +92,7 @@ def check_schemas(project: Project, connection: Connection) -> None:
             if _SCHEMA.search(read_bytes(revision.file)):
                 raise DatabaseError(
                     f"{shown_path(revision.path)} names a schema, which is a database of its own here, so the revision"
-                    " would change that database, and not only the throwaway one. Do without --scratch, or without a"
+                    " would change that database, and not only the throwaway one. Do without --scratch, --verify, or a"
                     " template."
                 )
 

@@ -171,6 +171,7 @@ STORY: Sequence[tuple[str | Change, str, int]] = [
     ("db-down shop@-1", "run", 0),
     ("db-down core@base --cascade", "run", 0),
     ("db-stamp heads", "stamped", 0),
+    ("db-stamp heads --verify", "error", 1),
     (lose, "", 0),
     ("db-status --all --check", "status", 13),
     ("db-graph", "graph", 0),

@@ -63,7 +63,7 @@ SCENES: Mapping[str, Sequence[str]] = {
     "db-adopt": ("db-adopt {evil} --into blog", "db-adopt blog/migrations/versions --into {evil}"),
     "db-squash": ("db-squash blog --plan", "db-squash {evil}", "db-squash blog --keep {evil}"),
     "db-merge": ("db-merge blog",),
-    "db-stamp": ("db-stamp blog_2", "db-stamp {evil}"),
+    "db-stamp": ("db-stamp blog_2", "db-stamp {evil}", "db-stamp blog_2 --verify"),
     "db-resolve": ("db-resolve blog_2 --applied",),
     "db-forget": ("db-forget {evil}", "db-forget gone_1 --yes"),
     "explain": ("explain {evil}", "explain"),

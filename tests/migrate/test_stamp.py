@@ -33,6 +33,7 @@ GRAPH = """
 CORE, SHOP, BLOG = {"core_1", "core_2b"}, {"shop_1", "shop_2"}, {"blog_1", "blog_2", "blog_3"}
 EVERYTHING = CORE | SHOP | BLOG
 PACKAGES = ("core", "shop", "blog")
+NOTHING_COMPARED = "Nothing was compared with the database. To do that first, add --verify.\n"
 
 
 def rows_after_stamp(history, rows, specifier):
@@ -179,16 +180,16 @@ def test_stamps_follow_each_other_on_a_database(database: Database, project: Pro
     rows: list[tuple[str, ...]] = [
         *((), ("shop_2",), ("blog_2", "blog_3", "shop_2"), ("core_2b", "shop_2"), ("core_2b", "shop_1"), ())
     ]
-    assert results == [Stamped(before, after) for before, after in pairwise(rows)]
+    assert results == [Stamped(before, after, verified=False) for before, after in pairwise(rows)]
     assert database.query("SELECT version_num FROM alembic_version") == [("blog_3",)]
 
 
 def test_the_command_says_what_the_rows_were_and_are(shop: Facade, project: Project) -> None:
-    assert shop.run("db-stamp", "shop").stdout == "Before: nothing\nNow:    shop_2\n"
-    assert shop.run("db-stamp", "core").stdout == "Before: shop_2\nNow:    core_2b, shop_2\n"
+    assert shop.run("db-stamp", "shop").stdout == f"Before: nothing\nNow:    shop_2\n{NOTHING_COMPARED}"
+    assert shop.run("db-stamp", "core").stdout == f"Before: shop_2\nNow:    core_2b, shop_2\n{NOTHING_COMPARED}"
     again = shop.run("db-stamp", "core")
     assert (again.exit_code, again.stdout) == (0, "Nothing to do: the version table already records this.\n")
-    assert shop.run("db-stamp", "base").stdout == "Before: core_2b, shop_2\nNow:    nothing\n"
+    assert shop.run("db-stamp", "base").stdout == f"Before: core_2b, shop_2\nNow:    nothing\n{NOTHING_COMPARED}"
     assert rows_of(database_file(project)) == []
 
 
@@ -232,6 +233,7 @@ def test_a_purge_forgets_rows_that_no_file_explains(shop: Facade, project: Proje
     assert purged.stdout.splitlines() == [
         r"Before: '', '\x1b[31m', gone_1, o'hara %s; --, shop_2",
         "Now:    core_2b",
+        NOTHING_COMPARED.strip(),
     ]
     assert rows_of(database_file(project)) == ["core_2b"]
 
@@ -326,7 +328,7 @@ def test_plain_alembic_agrees_afterwards(project: Project, framework: str) -> No
     write_history(project)
 
     done = project.run("ampho", "db-stamp", "shop_1")
-    assert done.stdout == "Before: nothing\nNow:    shop_1\n"
+    assert done.stdout == f"Before: nothing\nNow:    shop_1\n{NOTHING_COMPARED}"
     project.run("ampho", "db-stamp", "blog_2")
 
     alembic = project.run("alembic", "-c", "core/migrations/alembic.ini", "current")

@@ -149,7 +149,10 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         ampho.downgrade_sql("blog@base", cascade=True, start=["blog_1"], database="reports", x=X, observer=OBSERVER),
         str,
     )
-    assert_type(ampho.stamp("heads", purge=True, confirm="app", database="reports", x=X, observer=OBSERVER), Stamped)
+    assert_type(
+        ampho.stamp("heads", verify=True, purge=True, confirm="app", database="reports", x=X, observer=OBSERVER),
+        Stamped,
+    )
     assert_type(ampho.forget("blog", database="reports", x=X, observer=OBSERVER), Stamped)
     assert_type(ampho.resolve("blog_1", applied=True, database="reports", x=X, observer=OBSERVER), Stamped)
     assert_type(
@@ -267,7 +270,8 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
         str,
     )
     assert_type(
-        await ampho.stamp("heads", purge=True, confirm="app", database="reports", x=X, observer=OBSERVER), Stamped
+        await ampho.stamp("heads", verify=True, purge=True, confirm="app", database="reports", x=X, observer=OBSERVER),
+        Stamped,
     )
     assert_type(await ampho.forget("blog", database="reports", x=X, observer=OBSERVER), Stamped)
     assert_type(await ampho.resolve("blog_1", applied=True, database="reports", x=X, observer=OBSERVER), Stamped)

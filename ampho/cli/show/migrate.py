@@ -38,11 +38,17 @@ def _(run: Run, ctx: click.Context) -> None:
 
 @print_text.register
 def _(stamped: Stamped, ctx: click.Context) -> None:
+    if stamped.verified:
+        say("The database is as these revisions make it.")
+    for note in stamped.notes:
+        say(f"Note: {note}", hang=2)
     for revision_id in stamped.recorded:
         say(f"Recorded that {revision_id} is applied, with its current file.")
     if stamped.before != stamped.after:
         say(f"Before: {version_rows(stamped.before)}", hang=8)
         say(f"Now:    {version_rows(stamped.after)}", hang=8)
+        if stamped.verified is False:
+            say("Nothing was compared with the database. To do that first, add --verify.")
     elif not stamped.recorded:
         say("Nothing to do: the version table already records this.")
 

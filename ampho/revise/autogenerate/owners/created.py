@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ampho.history.graph import Graph
@@ -60,6 +60,15 @@ class Created:
             for call in _calls_in_order(tree):
                 found.read(call, revision.package)
         return found
+
+    @classmethod
+    def ever(cls, graph: Graph, revision_ids: Iterable[str]) -> dict[str, str]:
+        """Return the tables that revisions create, even if others drop or rename them, each with its package."""
+        return {
+            table: package
+            for revision_id in revision_ids
+            for table, package in cls.by(graph, revision_id.__eq__).tables.items()
+        }
 
     def names(self, name: str) -> bool:
         """Return whether a revision contains a name as a word, in its code, its SQL, or a comment."""
