@@ -127,12 +127,17 @@ _KEY = re.compile(r"(?P<kind>(?:UNIQUE |FULLTEXT |SPATIAL )?KEY|CONSTRAINT) `(?P
 def read_catalog(connection: Connection, hidden: Iterable[str] = ()) -> Catalog:
     """Return the definitions of all objects in a database.
 
-    :param hidden: the names of tables that are left out.
+    :param hidden: the names of tables that are left out, with their sequences.
     """
     readers = {"sqlite": _sqlite, "postgresql": _postgres}
     found = readers.get(connection.dialect.name, _mariadb)(connection)
     left_out = {*hidden}
-    return {key: sql for key, sql in found if key[1].split(".")[0] not in left_out}
+    return {key: sql for key, sql in found if key[1].split(".")[0] not in left_out and _owner(sql) not in left_out}
+
+
+def _owner(sql: str) -> str:
+    """Return the table that owns a sequence."""
+    return sql.partition(" OWNED BY ")[2].rpartition(".")[0].rpartition(".")[2].strip('"')
 
 
 def differences(wanted: Catalog, found: Catalog) -> list[str]:

@@ -102,6 +102,26 @@ def files(project: Project, folder: str) -> list[str]:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.drivers(*ONE_EACH)
+def test_a_package_that_is_alone_is_squashed(
+    project: Project, database: Database, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    project.package("blog")
+    for number in (1, 2):
+        down = f"blog_100000000{number - 1}" if number > 1 else None
+        create = f"op.create_table('table_{number}', sa.Column('id', sa.Integer, primary_key=True))"
+        project.revision(
+            "blog", f"blog_100000000{number}", down, upgrade=create, downgrade=f"op.drop_table('table_{number}')"
+        )
+    with facade(project, "flask", ["blog"], database.url) as each:
+        result = each.run("db-squash", "blog", "--yes")
+        assert result.exit_code == 0, result.output
+        assert len(each.call("upgrade").steps) == 1
+        assert {"table_1", "table_2"} <= set(database.tables())
+
+
+@pytest.mark.timeout(400)
 @pytest.mark.drivers(*ONE_EACH, "postgresql+asyncpg")
 def test_databases_at_any_point_get_the_same_schema(
     project: Project, database: Database, make_database: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
