@@ -290,6 +290,8 @@ def _place(part: str) -> int:
 
 def _clause_of_sqlite(clause: sqlite_table.Clause) -> str:
     words = [token.text if token.text[0] in "'\"" else token.text.upper() for token in clause.tokens]
+    if clause.kind == "COLLATE":  # whose name may have quotes
+        words = [word.upper() for word in _plain(clause.tokens)]
     if clause.kind == "AS":
         after = [token.keyword for token in clause.tokens].index("AS") + 1
         words = ["AS", *_plain(clause.tokens[after:])]

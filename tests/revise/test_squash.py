@@ -499,3 +499,22 @@ def test_a_package_in_another_database_may_depend_on_one_in_the_first(
         assert each.call("plan").steps == ()
         assert each.call("prune", "blog").is_deleted
         assert each.call("status").pending == 0
+
+
+def test_what_reflection_misses_on_sqlite_is_kept(blog: Facade, project: Project) -> None:
+    ids = line(project, 2)
+    odd = """
+        op.execute('''CREATE TABLE z_odd (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT COLLATE NOCASE)''')
+        op.execute('''CREATE TABLE strict (id INTEGER NOT NULL, PRIMARY KEY (id)) STRICT''')
+        op.execute('''CREATE TABLE pairs (a TEXT NOT NULL, b TEXT NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID''')
+        op.execute('''CREATE INDEX ix_odd ON z_odd (lower(name), id DESC) WHERE id > 0''')
+    """
+    undo = "for name in ('z_odd', 'strict', 'pairs'):\n    op.drop_table(name)"
+    project.revision("blog", "blog_1000000003", ids[1], upgrade=odd, downgrade=undo)
+
+    text = code(project, blog.call("squash", "blog", accept=True))
+
+    for found in ("sqlite_autoincrement=True", "NOCASE", "sqlite_strict=True", "sqlite_with_rowid=False", "id DESC"):
+        assert found in text
+    names = re.findall(r'create_table\(\s*"(\w+)"', text)
+    assert names == ["blog_0", "blog_1", "pairs", "strict", "z_odd"]

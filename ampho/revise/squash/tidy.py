@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from alembic.operations import ops
@@ -17,7 +18,7 @@ from sqlalchemy.schema import DefaultClause
 from sqlalchemy.sql.sqltypes import Enum, NullType
 
 from ampho.database.catalog import Catalog
-from ampho.revise.autogenerate.operations.changes import table_key
+from ampho.revise.autogenerate.operations.changes import table_key, targets
 from ampho.revise.autogenerate.operations.describe import Change
 from ampho.revise.autogenerate.operations.statements import Statement, quoted
 from ampho.revise.autogenerate.owners.keys import split_key
@@ -59,6 +60,7 @@ class Tidying:
 
     def tidy(self) -> None:
         """Complete the upgrade and the downgrade."""
+        self.changes.upgrade.ops[:] = by_name(self.changes.upgrade.ops)
         for operation in _flat(self.changes.upgrade.ops):
             if isinstance(operation, ops.CreateTableOp):
                 self._tidy_table(operation)
@@ -220,6 +222,34 @@ class Tidying:
 
     def _execute(self, sql: str) -> None:
         self._last.append(Statement(sql, Change("~", "table", sql)))
+
+
+def by_name(operations: list[ops.MigrateOperation]) -> list[ops.MigrateOperation]:
+    """Return the operations of an upgrade with new tables in the order of their names, each after those it references.
+
+    If existing tables change, too, the order is kept.
+    """
+    groups: dict[str, list[ops.MigrateOperation]] = {}
+    first: list[ops.MigrateOperation] = []
+    last: list[ops.MigrateOperation] = []
+    for operation in operations:
+        if isinstance(operation, ops.CreateTableOp):
+            groups[table_key(operation)] = [operation]
+        elif not isinstance(operation, ops.ModifyTableOps):
+            (last if groups else first).append(operation)
+        elif (key := table_key(operation)) not in groups:
+            return operations
+        elif any(isinstance(each, ops.CreateForeignKeyOp) for each in operation.ops):
+            last.append(operation)
+        else:
+            groups[key].append(operation)
+    ordered: dict[str, list[ops.MigrateOperation]] = {}
+    while groups:
+        ready = [key for key in sorted(groups) if groups.keys().isdisjoint({*targets(groups[key][0])} - {key})]
+        if not ready:
+            return operations
+        ordered[ready[0]] = groups.pop(ready[0])
+    return [*first, *chain.from_iterable(ordered.values()), *last]
 
 
 def portable(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
