@@ -31,7 +31,7 @@ EXAMPLES: Mapping[str, str] = {
     "db-init blog": "create blog/migrations",
     "db-init acme.billing:alembic": "create acme/billing/alembic",
     "db-init": "create the folders of all listed packages",
-    "db-adopt migrations --into blog": "move a Flask-Migrate folder into blog",
+    "db-adopt migrations --into blog": "move its history into blog",
     "db-adopt migrations --into blog --plan": "print what would be moved",
     'db-rev blog "Add tags"': "create an empty revision",
     'db-rev blog "Add tags" -a': "create it from the models",

@@ -98,9 +98,7 @@ SHAPES: Mapping[str, Shape] = {
         or_null=["warning", "protected"],
     ),
     "Question": Shape(hidden=["check"], computed={"text": "text"}, or_null=["detail"]),
-    "Revision": Shape(
-        hidden=["file", "doc", "digest", "is_missing", "is_replaced"], computed={"message": "message", "path": "path"}
-    ),
+    "Revision": Shape(hidden=["file", "doc", "digest", "is_missing"], computed={"message": "message", "path": "path"}),
     "Carried": Shape(computed={"text": "text"}),
     "RevisionRecord": Shape(hidden=["file"], computed={"path": "path"}),
     "RevisionStatus": Shape(hidden=["package"]),

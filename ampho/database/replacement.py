@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ampho.database.journal import Journal
+from ampho.history.files import REPLACED
 from ampho.history.graph import Graph, reach
 from ampho.history.revision import Revision
 
@@ -114,13 +115,13 @@ class _History:
     def _old(self, revision: Revision) -> Iterator[Revision]:
         for revision_id in revision.replaces:
             file = self._file(revision_id)
-            yield file or Revision(revision_id, revision.package, "")
+            yield file or Revision(revision_id, revision.package, f"{REPLACED}/{revision_id}.py")
             if file is not None and revision_id not in self.applied and self._has_part(file):
                 yield from self._old(file)
 
     def _is_whole(self, revision: Revision) -> bool:
         """Return whether the files of all that has to be run are there."""
-        return all(each.file or each.id in self.applied for each in self._old(revision))
+        return all(self._file(each.id) or each.id in self.applied for each in self._old(revision))
 
     def is_stranded(self, revision_id: str) -> bool:
         """Return whether a revision is a part of one whose other parts have no files."""

@@ -48,7 +48,7 @@ def is_revision_file(name: str) -> bool:
 def revision_files(package: MigrationPackage) -> Iterator[str]:
     """Return the paths of a package's revision files, or raise a ``RevisionFileError`` if a folder cannot be read."""
     folders, is_recursive = package.layout
-    left_out = str(package.replaced_folder)
+    left_out = str(package.replaced_folder) if is_recursive else ""
     first, *more = (_files(each, package.name, is_recursive=is_recursive, left_out=left_out) for each in folders)
     return iter(dict.fromkeys(chain(first, *more))) if more else first
 

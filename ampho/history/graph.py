@@ -219,8 +219,8 @@ class Graph:
 
     def exact_rows(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Return the version rows for applied revisions: the ids that no other applied revision depends on, sorted."""
-        applied = set(ids)
-        return tuple(sorted(applied - {parent for rid in applied for parent in self.row_parents(rid)}))
+        applied, parents = set(ids), self.row_parents if self._as_written else self._parents.__getitem__
+        return tuple(sorted(applied - {parent for rid in applied for parent in parents(rid)}))
 
     def row_parents(self, revision_id: str) -> Sequence[str]:
         """Return the parents and dependencies of a revision that need no version rows while it is applied.
@@ -319,10 +319,7 @@ class Graph:
         :raises HistoryError: if the result is not a valid graph.
         """
         taken = {*self.packages, *self.labels}
-        nodes = [
-            replace(each, is_replaced=True, labels=tuple(name for name in each.labels if name not in taken))
-            for each in revisions
-        ]
+        nodes = [replace(each, labels=tuple(name for name in each.labels if name not in taken)) for each in revisions]
         return Graph([*self._present(), *nodes], self.packages, self.not_installed, self.replaced)
 
     def _follow_replacements(self) -> None:

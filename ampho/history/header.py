@@ -78,7 +78,9 @@ def from_text(source: bytes) -> Header | None:
         return None
     head = _HEAD.match(text)
     if head is not None:
-        values: dict[str, object] = {name: _plain_value(head[name]) for name in NAMES if head[name]}
+        values: dict[str, object] = {name: _plain_value(head[name]) for name in _USUAL}
+        if (replaces := head["replaces"]) is not None:
+            values["replaces"] = _plain_value(replaces)
         doc, rest = head["doc"], head["imports"] + text[head.end() :]
     else:
         values, doc, rest = _by_line(text)

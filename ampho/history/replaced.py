@@ -59,7 +59,7 @@ class Replaced:
 def inverted(revisions: Iterable[Revision]) -> dict[str, tuple[str, ...]]:
     """Map the id of each revision that is replaced to the ids of those that replace it."""
     found: dict[str, tuple[str, ...]] = {}
-    for revision in revisions:
+    for revision in [each for each in revisions if each.replaces]:
         for old in revision.replaces:
             found[old] = (*found.get(old, ()), revision.id)
     return found

@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 from ampho._text import describe, location, shown_path
 from ampho.errors import RevisionFileError
 from ampho.history import header
-from ampho.history.files import read_bytes, replaced_files, revision_files
+from ampho.history.files import REPLACED, read_bytes, replaced_files, revision_files
 from ampho.history.package import RESERVED, MigrationPackage
 
 _ILLEGAL = frozenset("@-+:'\"\\")
@@ -49,7 +49,6 @@ class Revision:
     :ivar digest: the SHA-256 of the file as it was read, with line feeds as line endings; empty if the revision is
         missing.
     :ivar is_missing: whether its file is missing.
-    :ivar is_replaced: whether its file is in the folder ``replaced``.
     """
 
     id: str
@@ -62,7 +61,11 @@ class Revision:
     doc: str = ""
     digest: bytes = field(default=b"", compare=False)
     is_missing: bool = False
-    is_replaced: bool = False
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether its file is in the folder ``replaced``."""
+        return self.path.parent.name == REPLACED
 
     @property
     def path(self) -> Path:
@@ -127,7 +130,7 @@ def read_replaced(packages: Iterable[MigrationPackage]) -> Iterator[Revision]:
     """Yield the replaced revisions of packages."""
     for package in packages:
         for file in replaced_files(package):
-            yield replace(read_revision(file, package.name), is_replaced=True)
+            yield read_revision(file, package.name)
 
 
 def read_revision(file: str, package: str) -> Revision:
@@ -269,7 +272,7 @@ def _from_header(values: dict[str, object], doc: str, digest: bytes, file: str, 
         down_revisions=_strings(values, "down_revision", file, package),
         depends_on=_strings(values, "depends_on", file, package),
         labels=_strings(values, "branch_labels", file, package),
-        replaces=_strings(values, "replaces", file, package),
+        replaces=_strings(values, "replaces", file, package) if "replaces" in values else (),
         doc=doc,
         digest=digest,
     )

@@ -70,7 +70,7 @@ from ampho.history.host import TEMPLATES
 from ampho.history.package import MigrationPackage
 from ampho.history.revision import Revision, check_is_run, is_as_read, lacks_function, load_module
 from ampho.migrate.function import close_coroutines, run_function
-from ampho.migrate.plan import Direction, Step
+from ampho.migrate.plan import Cause, Direction, Step
 from ampho.migrate.project import Project
 
 if TYPE_CHECKING:
@@ -507,13 +507,14 @@ def load_steps(
     :param is_async: whether the steps run on a connection of an async engine.
     :raises RevisionFileError: if a file cannot be executed, or lacks the function of its step.
     """
-    version_rows = VersionRows(rows, graph.row_parents)
+    version_rows = VersionRows(rows, graph.row_parents if graph.names_replaced else graph.parents)
     loaded: list[ExactStep] = []
     for step in steps:
         revision = script.loaded[step.revision.id] = LazyScript(graph, step.revision.id)
-        if not step.is_recorded:
+        runs = step.cause is not Cause.REPLACES
+        if runs:
             _check_function(revision, step, is_async=is_async)
-        loaded.append(ExactStep(script, revision, step.direction, version_rows, runs=not step.is_recorded))
+        loaded.append(ExactStep(script, revision, step.direction, version_rows, runs=runs))
     return loaded
 
 

@@ -32,7 +32,6 @@ from ampho.migrate.plan import (
     Direction,
     Plan,
     Run,
-    Step,
     StepRun,
     check_finished,
     graph_of,
@@ -362,10 +361,16 @@ class Executor:
         if is_first and not rows:
             check_not_elsewhere(connection, self._graph, context.version_table, journal)
         plan, graph = self._make_plan(rows, journal)
+        owing = self._owing(rows, journal)
+        left, then = plan.steps, rows
+        if owing is not None:
+            left, then = rest_of(plan, replace(owing, taken=())).steps, owing.rows
+        steps = load_steps(script, graph, then, left, is_async=context.dialect.is_async)
         if is_first:
             self._of_run.announce(plan)
-        self._take_over(plan, rows, journal, context, table)
-        steps = load_steps(script, graph, rows, plan.steps, is_async=context.dialect.is_async)
+        if owing is not None:
+            self._take_over(plan, owing, rows, context, table)
+        parents = self._parents(graph)
         if steps and not rows:
             ensure_version_table(context)
         follow_in_blocks(context)
@@ -375,7 +380,7 @@ class Executor:
         expected = set(rows)
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(connection, context, expected)
-            running = RunningStep(step, self._parents(step, graph), self.project, migrating, context, table)
+            running = RunningStep(step, parents(step.revision.id), self.project, migrating, context, table)
             self._running = running  # set before the observers are called, because a call may be interrupted
             self._observers.notify(Observer.started, step)
             running.begin()
@@ -387,27 +392,29 @@ class Executor:
             self._running, self._retries = None, 0
             self._observers.notify(Observer.applied, step, self._done[-1].duration)
 
-    def _parents(self, step: Step, graph: Graph) -> tuple[str, ...]:
-        """Return what a revision depends on, without what it replaces, unless it is replaced itself."""
-        return (self._graph if step.revision.id in self._graph else graph).parents(step.revision.id)
+    def _parents(self, graph: Graph) -> Callable[[str], Sequence[str]]:
+        """Return a function that returns what a revision depends on, apart from what it replaces."""
+        if not self._graph.has_replacements:
+            return self._graph.parents
+        return lambda revision_id: (self._graph if revision_id in self._graph else graph).parents(revision_id)
+
+    def _owing(self, rows: tuple[str, ...], journal: Journal) -> Applied | None:
+        """Return the state of a database whose rows do not name yet what it has; None for any other database."""
+        applied = Applied.from_rows(self._graph, rows, journal) if self._graph.has_replacements else None
+        return applied if applied is not None and set(applied.rows) != set(rows) else None
 
     def _take_over(
         self,
         plan: Plan,
+        applied: Applied,
         rows: tuple[str, ...],
-        journal: Journal,
         context: MigrationContext,
         table: JournalTable | None,
     ) -> None:
         """Record the revisions that the database has because it has all that they replace.
 
-        :raises _RowsChangedError: if that changed the version rows.
+        :raises _RowsChangedError: because that changes the version rows.
         """
-        if not self._graph.has_replacements:
-            return
-        applied = Applied.from_rows(self._graph, rows, journal)
-        if set(applied.rows) == set(rows):
-            return
         from ampho.migrate.alembic import write_rows
 
         def record() -> None:

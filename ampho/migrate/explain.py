@@ -40,9 +40,8 @@ def explained(plan: Plan, graph: Graph, dialect_of: Callable[[str], str], *, is_
     places = {step.revision.id: (step.revision.id not in plan.asked, i) for i, step in enumerate(plan.steps)}
 
     def explain(step: Step) -> Step:
-        if step.is_recorded:
-            whole = InTransaction.WHOLE  # also where DDL is committed at once
-            return replace(step, cause=Cause.REPLACES, because_of=step.revision.replaces, in_transaction=whole)
+        if step.cause is Cause.REPLACES:
+            return replace(step, in_transaction=InTransaction.WHOLE)  # also where DDL is committed at once
         cause, because_of = Cause.ASKED, tuple[str, ...]()
         if step.revision.id not in plan.asked:
             cause = Cause.REQUIRED if upgrades else Cause.STANDS

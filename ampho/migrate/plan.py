@@ -60,7 +60,7 @@ class Step:
     """A revision to apply or to revert.
 
     The attributes after ``direction`` are for reviewing a plan before it runs. They are only set in plans from
-    ``plan()``.
+    ``plan()``, except for the cause of a revision that is only recorded.
 
     :ivar revision: the revision.
     :ivar direction: whether to apply or to revert the revision.
@@ -72,7 +72,6 @@ class Step:
     :ivar risks: how the step may fail on a table with rows, according to its file, such as ``makes the column stock
         NOT NULL``.
     :ivar database: the name of the database in which the step runs.
-    :ivar is_recorded: whether the revision is only recorded, because all that it replaces is applied by then.
     """
 
     revision: Revision
@@ -83,7 +82,11 @@ class Step:
     losses: tuple[str, ...] = field(default=(), compare=False)
     risks: tuple[str, ...] = field(default=(), compare=False)
     database: str = DEFAULT_DATABASE
-    is_recorded: bool = False
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the revision is only recorded, because all that it replaces is applied by then."""
+        return self.cause is Cause.REPLACES
 
     @property
     def reason(self) -> str:
@@ -396,14 +399,17 @@ def _plan(
     *,
     asked: set[str],
 ) -> Plan:
-    graph = applied.graph
-    if direction is Direction.UPGRADE:
-        recorded = {*applied.taken, *filter(graph.is_recorded, graph.ids if graph.has_replacements else ())}
-        steps = tuple(Step(graph[rid], direction, is_recorded=rid in recorded) for rid in (*applied.taken, *ids))
-    else:
-        steps = tuple(Step(graph[rid], direction) for rid in ids)
+    steps = tuple(Step(applied.graph[revision_id], direction) for revision_id in ids)
+    if direction is Direction.UPGRADE and applied.graph.has_replacements:
+        taken = tuple(_recorded(Step(applied.graph[revision_id], direction)) for revision_id in applied.taken)
+        is_recorded = applied.graph.is_recorded
+        steps = (*taken, *(_recorded(step) if is_recorded(step.revision.id) else step for step in steps))
     missing = advice.describe_missing(applied) if applied.missing else ""
     return Plan(spec.text, direction, steps, tuple(sorted(rows)), missing, frozenset(asked))
+
+
+def _recorded(step: Step) -> Step:
+    return replace(step, cause=Cause.REPLACES, because_of=step.revision.replaces)
 
 
 def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:

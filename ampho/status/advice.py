@@ -49,7 +49,8 @@ def check_appliable(applied: Applied, ids: Iterable[str]) -> None:
         one of the revisions is applied.
     """
     applied.graph.check_files(ids)
-    _check_not_stranded(applied, ids)
+    if applied.missing and applied.graph.has_replacements:
+        _check_not_stranded(applied, ids)
     touched = applied.ahead.intersection(map(applied.package, ids))
     beyond = [rid for rid in applied.missing if applied.package(rid) in touched]
     if beyond:

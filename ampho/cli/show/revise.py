@@ -48,7 +48,7 @@ def _(done: Adopted, ctx: click.Context) -> None:
     if done.hint:
         say(done.hint)
     if not done.is_planned:
-        say("Next: ampho db-status, on each database, and then db-up. No database was changed.")
+        say("No database was changed, and none has to be. 'ampho db-status' shows what each has.")
 
 
 @print_text.register

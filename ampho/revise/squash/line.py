@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ampho._text import listed
 from ampho.errors import HistoryError, RevisionInputError
+from ampho.history.files import REPLACED
 from ampho.history.graph import Graph
 from ampho.history.replaced import Replaced
 from ampho.history.revision import Revision
@@ -180,7 +181,10 @@ def squashed_graph(
     old = {each.id: graph.as_written(each.id) for segment in segments for each in segment.old}
     left = [changed.get(each, graph.as_written(each)) for each in graph.ids if each not in old and graph.has_file(each)]
     replaced = Replaced(
-        lambda: [*graph.replaced.by_id.values(), *(replace(each, is_replaced=True) for each in old.values())]
+        lambda: [
+            *graph.replaced.by_id.values(),
+            *(replace(each, file=f"{REPLACED}/{each.id}.py") for each in old.values()),
+        ]
     )
     try:
         return Graph([*left, *news], graph.packages, graph.not_installed, replaced)
