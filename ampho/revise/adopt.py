@@ -245,12 +245,13 @@ def _move(project: Project, package: MigrationPackage, old: _Source, own: Own) -
 
 def _move_at_once(package: MigrationPackage, old: _Source) -> bool:
     """Rename the folder of the revision files, if there is only one; return whether that was possible."""
-    if len(old.versions) > 1 or old.folder in old.versions:
+    folder, *more = old.versions
+    if more or old.folder == folder:
         return False
     with suppress(OSError):  # the package may be on another file system, or have files in the folder
         if package.versions.exists():
             package.versions.rmdir()
-        old.versions[0].rename(package.versions)
+        folder.rename(package.versions)
         shutil.rmtree(package.versions / "__pycache__", ignore_errors=True)
         return True
     return False
