@@ -31,7 +31,10 @@ smartquotes = False
 nitpick_ignore_regex = [
     (r"py:\w+", r"(collections|sqlalchemy|quart|flask|pathlib)\..+"),
     ("py:class", r"(ampho\.aio\.sqlalchemy\..+\.)?(BindTable|Pagination|Select|T)|ampho\.extension\.L"),
-    ("py:class", "AsyncEngine|AsyncSession|DeclarativeBase|Engine|Flask|MetaData|Migrate|Quart|SQLAlchemy|Table|URL"),
+    (
+        "py:class",
+        "AsyncEngine|AsyncSession|DeclarativeBase|Engine|Flask|MetaData|Migrate|Path|Quart|SQLAlchemy|Table|URL",
+    ),
 ]
 
 html_theme = "flask"

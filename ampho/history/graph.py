@@ -62,7 +62,7 @@ class Graph:
     ) -> None:
         self.packages: tuple[str, ...] = tuple(packages)
         self.not_installed: Mapping[str, PackageNotFoundError] = not_installed or {}
-        self.replaced = replaced or Replaced()
+        self.replaced: Replaced = replaced or Replaced()
         self._revisions = _by_id(revisions)
         self._replacements = inverted(self._revisions.values())
         self._as_written: dict[str, Revision] = {}
