@@ -265,6 +265,8 @@ SCENES: Sequence[Scene] = (
     Scene("db-merge {package}", half),
     Scene("db-rebase {package}", fork),
     Scene("db-rebase {package}", half),
+    Scene("db-adopt --help"),
+    Scene("db-adopt elsewhere --into {package}"),
     Scene("db-squash {package} --plan"),
     Scene("db-squash {package} --plan", fork),
     Scene("db-up --plan"),

@@ -44,11 +44,11 @@ class Revision:
     :ivar down_revisions: the ids of its parents: none for a first revision, several for a merge.
     :ivar depends_on: the ids or labels in its ``depends_on``.
     :ivar labels: the branch labels in its file.
-    :ivar replaces: the ids of the revisions that it replaces.
     :ivar doc: the docstring of the file.
     :ivar digest: the SHA-256 of the file as it was read, with line feeds as line endings; empty if the revision is
         missing.
     :ivar is_missing: whether its file is missing.
+    :ivar replaces: the ids of the revisions that it replaces.
     """
 
     id: str
@@ -57,10 +57,10 @@ class Revision:
     down_revisions: tuple[str, ...] = ()
     depends_on: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    replaces: tuple[str, ...] = ()
     doc: str = ""
     digest: bytes = field(default=b"", compare=False)
     is_missing: bool = False
+    replaces: tuple[str, ...] = ()
 
     @property
     def is_replaced(self) -> bool:

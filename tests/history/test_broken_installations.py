@@ -20,7 +20,7 @@ COMMANDS = """
     db-rev core More, db-rev shop More, db-rev core Tables -a, db-rev shop Tables -a --scratch, db-merge shop,
     db-rebase shop, db-stamp shop, db-up, db-up shop, db-up core, db-down --plan, db-down -s, db-down,
     db-down shop@base, db-down core_1 --cascade, db-forget shop, db-resolve core_1 --applied, db-stamp heads --purge,
-    db-init shop, explain JournalError
+    db-init shop, db-adopt core --into shop --plan, db-squash shop --plan, explain JournalError
 """
 EVERY = [command.split() for command in COMMANDS.replace("\n", " ").split(",")]
 NOT_HERE = {"completion", "shell"}

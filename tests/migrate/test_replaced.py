@@ -28,7 +28,7 @@ from ampho.migrate import executor as execute
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 
-HISTORIES = int(os.environ.get("AMPHO_PROPERTY_REPLACED", "150"))
+HISTORIES = int(os.environ.get("AMPHO_PROPERTY_REPLACED", "40"))
 
 pytestmark = [pytest.mark.timeout(max(120, HISTORIES)), pytest.mark.usefixtures("unmeasured")]
 

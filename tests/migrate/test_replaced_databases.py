@@ -119,6 +119,7 @@ def test_a_database_of_another_tool_has_the_replacement(opened: Facade, project:
     assert (database.rows(), outcomes(database)) == (["core_9"], [("core_9", "replaced")])
 
 
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 @pytest.mark.parametrize("depends_on", ["core_9", "core_3"])
 @pytest.mark.parametrize("applied", [1, 2])
 def test_a_database_that_has_a_part_runs_the_rest(

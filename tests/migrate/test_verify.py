@@ -27,7 +27,7 @@ from ampho.revise.autogenerate.write.render import body
 
 pytestmark = pytest.mark.usefixtures("unmeasured_processes")
 
-SCHEMAS = int(os.environ.get("AMPHO_SCHEMAS", "6"))
+SCHEMAS = int(os.environ.get("AMPHO_SCHEMAS", "2"))
 """How many random schemas are verified on each database, in turns with one revision and with two."""
 
 

@@ -26,7 +26,7 @@ from ampho.revise.autogenerate.write.render import body
 from ampho.revise.squash.generate import exchanged
 from ampho.revise.squash.tidy import Tidying
 
-SCHEMAS = int(os.environ.get("AMPHO_SQUASHED_SCHEMAS", "10"))
+SCHEMAS = int(os.environ.get("AMPHO_SQUASHED_SCHEMAS", "3"))
 
 
 def random_models() -> Any:

@@ -399,7 +399,8 @@ class TableComparison:
             sql = single_percent(str(CreateIndex(index).compile(dialect=self._dialect)), self._context) or ""
         except CompileError:
             return None
-        head, _, rest = sql.replace("CONCURRENTLY ", "").partition(f" ON {self._preparer.format_table(index.table)} ")
+        table = single_percent(self._preparer.format_table(index.table), self._context)
+        head, _, rest = sql.replace("CONCURRENTLY ", "").partition(f" ON {table} ")
         return head, rest
 
     def _is_same_index(self, present: str, declared: tuple[str, str]) -> bool:
