@@ -186,7 +186,7 @@ def _error(found: Differences, expected: Inventory, own: Mapping[str, str], spec
             "Change the database, or stamp the revision that made what it contains. If the difference does not matter,"
             " leave out --verify."
         )
-    what = f"The database is not as the revisions make it that '{specifier}' stands for, so nothing was stamped."
+    what = f"The database differs from what the revisions up to '{specifier}' make, so nothing was stamped."
     return VerificationError(
         "\n".join([what, *lines, remedy]),
         specifier=specifier,

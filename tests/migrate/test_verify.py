@@ -303,7 +303,7 @@ def test_the_command_says_whether_anything_was_compared(shop: Facade, project: P
     wrong = shop.run("db-stamp", "shop", "--verify")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
     assert wrong.stderr.splitlines() == [
-        "Error: The database is not as the revisions make it that 'shop' stands for, so nothing was stamped.",
+        "Error: The database differs from what the revisions up to 'shop' make, so nothing was stamped.",
         "Missing: table comments.",
         "Missing: index posts.ix_words: (words).",
         "Superfluous: column posts.extra.",
@@ -405,10 +405,7 @@ def test_a_database_of_several_and_another_version_table(project: Project) -> No
         assert done.stdout.splitlines()[0] == AS_MADE
         wrong = each.run("db-stamp", "core", "--verify", "--database", "people")
         assert wrong.stderr.splitlines() == [
-            (
-                "Error: people: The database is not as the revisions make it that 'core' stands for, so nothing was"
-                " stamped."
-            ),
+            ("Error: people: The database differs from what the revisions up to 'core' make, so nothing was stamped."),
             "Missing: table users.",
             "None of the tables exists. To create them, run 'ampho db-up --database people'.",
         ]

@@ -44,11 +44,12 @@ def _(done: Adopted, ctx: click.Context) -> None:
         for line in done.by_hand:
             say(f"  {line}", hang=4)
     if done.left:
-        say(f"No longer used: {listed([shown_path(path) for path in done.left])}. Delete them when you have looked.")
+        unused = listed([shown_path(path) for path in done.left])
+        say(f"No longer used: {unused}. Delete them once you have checked them.")
     if done.hint:
         say(done.hint)
     if not done.is_planned:
-        say("No database was changed, and none has to be. 'ampho db-status' shows what each has.")
+        say("No database was changed, and none needs to be. 'ampho db-status' shows the state of each.")
 
 
 @print_text.register
