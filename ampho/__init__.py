@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ampho.migrate.reflection import reflect
     from ampho.migrate.stamp import Stamped
     from ampho.migrate.template import Clone, Template
-    from ampho.revise.adopt import Adopted
+    from ampho.revise.adopt.adopt import Adopted
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport, Violation
     from ampho.revise.squash.carried import Carried
@@ -101,7 +101,7 @@ _NAMES = {
     "migrate.template": ("Clone", "Template"),
     "revise.autogenerate.generate": ("Drift", "Generated"),
     "revise.lint": ("LintReport", "Violation"),
-    "revise.adopt": ("Adopted",),
+    "revise.adopt.adopt": ("Adopted",),
     "revise.squash.carried": ("Carried",),
     "revise.squash.prune": ("Pruned",),
     "revise.squash.squash": ("Squashed",),

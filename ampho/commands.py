@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ampho.migrate.stamp import Stamped
     from ampho.migrate.template import Template
     from ampho.migrate.verify import Claim, Verification
-    from ampho.revise.adopt import Adopted
+    from ampho.revise.adopt.adopt import Adopted
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
     from ampho.revise.squash.prune import Pruned
@@ -98,7 +98,7 @@ class Commands:
         :raises HistoryError: if the revisions do not form a valid graph with those of the other packages.
         :raises PackageError: if the package cannot have a migrations folder.
         """
-        from ampho.revise import adopt
+        from ampho.revise.adopt import adopt
 
         project = self._running.project()
         with without_secrets(project.url):

@@ -9,7 +9,7 @@ import click
 from ampho._text import counted, listed, sentences, shown_path
 from ampho.cli.lines import say
 from ampho.cli.show import print_text
-from ampho.revise.adopt import Adopted
+from ampho.revise.adopt.adopt import Adopted
 from ampho.revise.lint import LintReport
 from ampho.revise.squash.prune import Pruned
 from ampho.revise.squash.squash import Squashed

@@ -1,0 +1,1 @@
+"""Taking over the history of another tool, for ``db-adopt``."""
