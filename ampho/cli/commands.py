@@ -124,7 +124,7 @@ def db_init(ctx: click.Context, package: str | None) -> None:
     "--into",
     "package",
     metavar="PACKAGE",
-    shell_complete=completion.new_packages,
+    shell_complete=completion.any_packages,
     help="The package that gets the history. By default, the only one that is listed.",
 )
 @click.option("--plan", "planned", is_flag=True, help="Print what would be done, without doing it.")

@@ -77,12 +77,25 @@ def packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Fou
 
 @_quietly
 def new_packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
-    """Complete the name of a package without a migrations folder in the current folder."""
-    from ampho.history.package import FOLDER, packages_in
+    """Complete the name of a package or module without a migrations folder in the current folder."""
+    from ampho.history.package import FOLDER
 
-    for name in packages_in(Path.cwd()):
-        if not Path(*name.split("."), FOLDER).exists():
-            yield name, ""
+    for name, meaning in _importable():
+        path = Path(*name.split("."))
+        if not (path if path.is_dir() else path.parent).joinpath(FOLDER).exists():
+            yield name, meaning
+
+
+@_quietly
+def any_packages(ctx: click.Context, param: click.Parameter, incomplete: str) -> Found:
+    """Complete the name of a package or module in the current folder."""
+    return _importable()
+
+
+def _importable() -> Found:
+    from ampho.history.package import packages_in
+
+    return ((name, "") for name in packages_in(Path.cwd()))
 
 
 @_quietly

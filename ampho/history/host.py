@@ -102,8 +102,8 @@ class Hosts:
         """
         if self._apps_package == (package.name, package.root):
             return False
-        site = package.root.parents[package.name.count(".")]
-        file = package.root / "__init__.py"
+        file = package.file
+        site = file.parents[package.name.count(".") + (not package.is_module)]
         record = next((record for record in self._records(site) if _has(record, file, site)), None)
         if record is None:
             return package.installed and not self._is_in_apps_package(package)
@@ -111,7 +111,7 @@ class Hosts:
 
     def _is_in_apps_package(self, package: MigrationPackage) -> bool:
         if self._apps_package is None:
-            return False
+            return package.name == self._apps_module
         name, folder = self._apps_package
         return f"{package.name}.".startswith(f"{name}.") and package.root.is_relative_to(folder)
 
@@ -139,6 +139,11 @@ class Hosts:
             if file is not None and file.name == "__init__.py":
                 return name, file.parent
         return None
+
+
+def uses_ampho(package: MigrationPackage) -> bool:
+    """Return whether a package's ``env.py`` imports ``ampho.environment``, unlike that of another tool."""
+    return bool(_USES_AMPHO.search(_read(package.env_py) or b""))
 
 
 def is_pristine(package: MigrationPackage) -> bool:

@@ -50,13 +50,14 @@ _FOLDER_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class MigrationPackage:
-    """A package and its migrations folder.
+    """A package, or a single module, and its migrations folder.
 
     :ivar name: the full dotted name of the package, which is also the label of its branch.
-    :ivar root: the package's own folder.
+    :ivar root: the package's own folder; for a single module, the folder that contains its file.
     :ivar folder: the package's migrations folder.
     :ivar named: whether the configuration names the migrations folder. If so, the folder must exist.
     :ivar all_below: whether the configuration includes the subfolders of that folder, with ``/**``.
+    :ivar is_module: whether it is a single module, so that its migrations folder lies beside its file.
     """
 
     name: str
@@ -64,6 +65,7 @@ class MigrationPackage:
     folder: Path
     named: bool = False
     all_below: bool = False
+    is_module: bool = False
 
     @property
     def versions(self) -> Path:
@@ -153,9 +155,17 @@ class MigrationPackage:
         return f"{self.name}:{self.folder.relative_to(self.root).as_posix()}{_ALL_BELOW if self.all_below else ''}"
 
     @property
-    def location(self) -> str:
-        """The folder for new revision files, as an entry of Alembic's ``version_locations``."""
-        return f"{self.name}:{self.versions.relative_to(self.root).as_posix()}"
+    def file(self) -> Path:
+        """The file of the module, or the package's ``__init__.py``."""
+        return self.root / (f"{self.name.rpartition('.')[2]}.py" if self.is_module else "__init__.py")
+
+    def location(self, ini: Path) -> str:
+        """Return the folder for new revision files, as an entry of Alembic's ``version_locations`` in an ini file."""
+        if not self.is_module:
+            return f"{self.name}:{self.versions.relative_to(self.root).as_posix()}"
+        # Before Python 3.12, Alembic cannot look for files beside a module.
+        beside = os.path.relpath(self.versions, ini.parent).replace(os.sep, "/")
+        return f"%(here)s/{beside.replace('%', '%%')}"
 
     def check_folder(self) -> None:
         """Raise a ``MigrationsFolderError`` if the migrations folder is a link that leads outside the package."""
@@ -237,14 +247,20 @@ def check_name(name: str) -> None:
 def packages_in(folder: Path, prefix: str = "") -> Iterator[str]:
     """Yield the names of the packages in a folder, including nested packages and those in namespace packages.
 
+    The modules of the folder itself are included, too, but not those in packages.
+
     :param prefix: the name of the package that the folder belongs to, followed by a dot.
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if _IDENTIFIER.fullmatch(entry.name) and entry.is_dir())
+            found = sorted(entry.name for entry in entries if entry.is_dir() or (not prefix and entry.is_file()))
     except OSError:
         return
-    for name in names:
+    for name in found:
+        if (module := name.removesuffix(".py")) != name and _IDENTIFIER.fullmatch(module):
+            yield module
+        if not _IDENTIFIER.fullmatch(name):
+            continue
         is_package = (folder / name / "__init__.py").is_file()
         if is_package:
             yield prefix + name
@@ -268,11 +284,21 @@ def find_package(entry: str, known: Iterable[str] = (), origin: str = "") -> Mig
             f"{entry[:80]!a} does not name a folder inside {name}. Write package:folder, such as {name}:alembic.",
             package=name,
         )
-    root = _package_root(name, known, origin)
-    return MigrationPackage(name, root, root.joinpath(*parts), bool(colon), folder.endswith(_ALL_BELOW))
+    file, is_module = _file(name, known, origin)
+    package = MigrationPackage(
+        name, file.parent, file.parent.joinpath(*parts), bool(colon), folder.endswith(_ALL_BELOW), is_module
+    )
+    if is_module and package.installed and not package.named and "." not in name:
+        raise PackageNotFoundError(
+            f"{name} is a single module in {shown_path(package.root)}, and the folder {FOLDER} beside it may belong to"
+            f" any other project that is installed there. Name a folder, as in {name}:{name}_{FOLDER}.",
+            package=name,
+        )
+    return package
 
 
-def _package_root(name: str, known: Iterable[str], origin: str) -> Path:
+def _file(name: str, known: Iterable[str], origin: str) -> tuple[Path, bool]:
+    """Return the file of a module, or the ``__init__.py`` of a package, and whether it is a module."""
     spec = _find_spec(name)
     if spec is None:
         guess = did_you_mean(name, [*known, *islice(packages_in(Path.cwd()), _MOST_PACKAGES)])
@@ -282,19 +308,14 @@ def _package_root(name: str, known: Iterable[str], origin: str) -> Path:
             package=name,
             is_absent=True,
         )
-    if spec.submodule_search_locations is None:
+    # Python runs ``python -m shop`` as the module ``__main__``, with the spec of ``shop.__main__``.
+    if spec.name != name or not spec.has_location or spec.origin is None or not Path(spec.origin).parent.is_dir():
         raise PackageNotFoundError(
-            f"{name} is a single module, {shown_path(str(spec.origin))}, and not a package. Make it a folder with an"
-            " __init__.py, or list the package that contains it.",
+            f"{name} has no __init__.py, or is in an archive or in Python itself, so it has no folder for its"
+            " migrations. Add an __init__.py, or install it as plain files.",
             package=name,
         )
-    if spec.origin is None or not Path(spec.origin).parent.is_dir():
-        raise PackageNotFoundError(
-            f"{name} has no __init__.py, or is in an archive, so it has no folder of its own. Add an __init__.py, or"
-            " install it as plain files.",
-            package=name,
-        )
-    return _real_file(spec.origin).parent
+    return _real_file(spec.origin), spec.submodule_search_locations is None
 
 
 def _real_file(origin: str) -> Path:
@@ -431,15 +452,13 @@ def _identity(folder: Path) -> Hashable:
 
 
 def _own_package(import_name: str) -> MigrationPackage | None:
-    """Return the innermost package that contains the app's module and has migrations."""
-    for name in reversed([*accumulate(import_name.split("."), "{}.{}".format)]):
-        try:
-            package = find_package(name)
-        except (PackageNameError, PackageNotFoundError):
-            continue
-        if package.exists:
-            return package
-    return None
+    """Return the innermost package that contains the app's module and has migrations; otherwise, the module itself."""
+    found: list[MigrationPackage] = []
+    for name in accumulate(import_name.split("."), "{}.{}".format):
+        with suppress(PackageNameError, PackageNotFoundError):
+            found.append(find_package(name))
+    found.sort(key=lambda package: not package.is_module)  # a module may lie in a package, which has the same folder
+    return next((package for package in reversed(found) if package.exists), None)
 
 
 def _distinct(packages: Iterable[MigrationPackage]) -> tuple[MigrationPackage, ...]:
@@ -456,9 +475,13 @@ def _distinct(packages: Iterable[MigrationPackage]) -> tuple[MigrationPackage, .
         for key in (package.name.lower(), _identity(package.folder)):
             other = taken.setdefault(key, package)
             if other.name != package.name:
+                why, remedy = "only differ in case, or share a folder", "Keep one, or rename one"
+                if package.is_module and key == _identity(package.folder):
+                    why = f"share the folder {shown_path(package.folder)}"
+                    remedy = f"Keep one, or name another folder, as in {package.name}:{package.file.stem}_{FOLDER}"
                 raise ConfigurationError(
-                    f"{SETTING} lists {other.name} and {package.name}, which only differ in case, or share a folder."
-                    " Databases and file systems may confuse them. Keep one, or rename one.",
+                    f"{SETTING} lists {other.name} and {package.name}, which {why}. Databases and file systems may"
+                    f" confuse them. {remedy}.",
                     setting=SETTING,
                 )
     return tuple(found.values())

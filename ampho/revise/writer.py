@@ -17,7 +17,7 @@ from ampho._text import describe, listed, shown_path
 from ampho.errors import AmphoError, HistoryError, MigrationsFolderError, RevisionInputError
 from ampho.history.graph import Branch, Graph
 from ampho.history.header import NAMES
-from ampho.history.host import TEMPLATES
+from ampho.history.host import TEMPLATES, uses_ampho
 from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_package
 from ampho.history.revision import MAX_ID, Revision, id_prefix, parse_revision
 from ampho.history.specifier import Specifier, find_target, parse
@@ -32,8 +32,10 @@ _SHOWN = 3
 _LINE = 100
 # The list as _ini_text() writes it: each line is the folder of a package, and there are no other lines in the value.
 _LOCATIONS = re.compile(
-    rb"^version_locations =(?P<newline>\r?\n)(?P<lines>(?: {4}[\w.]+:[\w./-]+\r?\n)+)(?=\S|\s*(?:\n\S|\Z))",
-    re.MULTILINE,
+    rb"""^version_locations\ =(?P<newline>\r?\n)
+    (?P<lines>(?:\ {4}(?:[\w.]+:|%\(here\)s/(?=\.\./|versions\r?\n))[\w./-]+\r?\n)+)
+    (?=\S|\s*(?:\n\S|\Z))""",
+    re.MULTILINE | re.VERBOSE,
 )
 _INI = "alembic.ini"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
@@ -78,9 +80,11 @@ def init(project: Project, entry: str) -> Initialized:
     package.check_writable()
     folder = package.folder
     if is_used(folder):
+        remedy = f"Write a revision with 'ampho db-rev {package.name} MESSAGE'"
+        if package.env_py.is_file() and not uses_ampho(package):
+            remedy = f"Take over its history with 'ampho db-adopt {shown_path(folder)} --into {package.name}'"
         raise MigrationsFolderError(
-            f"{shown_path(folder)} already exists. Write a revision with 'ampho db-rev {package.name} MESSAGE', or move"
-            " the folder away to start over.",
+            f"{shown_path(folder)} already exists. {remedy}, or move the folder away to start over.",
             package=package.name,
             path=folder,
         )
@@ -147,9 +151,9 @@ def _write_folder(project: Project, package: MigrationPackage) -> None:
 
 def _ini_text(project: Project, package: MigrationPackage) -> str:
     packages = {other.name: other for other in project.packages} | {package.name: package}
-    locations = "\n".join(f"    {other.location}" for other in packages.values())
+    locations = "\n".join(f"    {other.location(package.folder / _INI)}" for other in packages.values())
     text = (TEMPLATES / _INI).read_text(encoding="utf-8")
-    return text.replace("    {version_locations}", locations.replace("%", "%%"))
+    return text.replace("    {version_locations}", locations)
 
 
 def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
@@ -165,7 +169,7 @@ def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
     try:
         text = ini.read_bytes()
         found = _LOCATIONS.search(text)
-        location = package.location.encode()
+        location = package.location(ini).encode()
         if found is None or location in found["lines"].split() or len(_LOCATIONS.findall(text)) > 1:
             return False
         ini.write_bytes(text[: found.end()] + b"    " + location + found["newline"] + text[found.end() :])

@@ -86,7 +86,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "the models are a pipe": (lambda project: os.mkfifo(project.folder / "shop" / "models.py"), ""),
     "a module": (
         lambda project: (instead("shop", Path.touch)(project), project.write("shop.py", "")),
-        "shop is a single module",
+        "shop has no migrations folder",
     ),
     "a namespace": (lambda project: (project.folder / "shop" / "__init__.py").unlink(), "shop has no __init__.py"),
     "a folder for __init__.py": (instead("shop/__init__.py", Path.mkdir), "shop has no __init__.py"),

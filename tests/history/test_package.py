@@ -24,7 +24,7 @@ from ampho.errors import (
     PackageNotFoundError,
 )
 from ampho.history.files import is_revision_file
-from ampho.history.package import SETTING, configured_packages, find_package
+from ampho.history.package import SETTING, MigrationPackage, configured_packages, find_package
 from ampho.settings import PACKAGES
 
 
@@ -114,7 +114,7 @@ def test_package_is_found_with_its_folders(importable: Project) -> None:
     assert package.versions == root / "migrations" / "versions"
     assert package.env_py == root / "migrations" / "env.py"
     assert package.entry == "acme.billing"
-    assert package.location == "acme.billing:migrations/versions"
+    assert package.location(package.folder / "alembic.ini") == "acme.billing:migrations/versions"
     assert not package.named
     assert not package.exists
     assert not package.installed
@@ -126,7 +126,7 @@ def test_entry_may_name_another_folder(importable: Project) -> None:
     package = find_package("acme:db/alembic")
     assert package.folder == root / "db" / "alembic"
     assert package.entry == "acme:db/alembic"
-    assert package.location == "acme:db/alembic/versions"
+    assert package.location(package.folder / "alembic.ini") == "acme:db/alembic/versions"
     assert package.named
     assert package.exists
 
@@ -136,7 +136,7 @@ def test_folder_with_revision_files_directly_inside_is_a_versions_folder(importa
     importable.write("app/alembic/app_1.py", "revision = 'app_1'\ndown_revision = None\n")
     package = find_package("app:alembic")
     assert package.versions == package.folder
-    assert package.location == "app:alembic"
+    assert package.location(package.folder / "alembic.ini") == "app:alembic"
 
 
 def test_entry_may_say_that_folders_inside_count(importable: Project) -> None:
@@ -230,20 +230,61 @@ def test_package_that_is_not_there_is_an_error(importable: Project) -> None:
         assert caught.value.package == name
 
 
-def test_single_module_is_an_error(importable: Project) -> None:
+def test_a_module_has_its_folder_beside_it(importable: Project) -> None:
     importable.package("acme")
     importable.write("acme/models.py", "raise RuntimeError\n")
     importable.write("alone.py", "raise RuntimeError\n")
-    for name in ("alone", "acme.models", "colorsys"):
-        with pytest.raises(PackageNotFoundError, match=f"{name} is a single module"):
-            find_package(name)
+    importable.write("space/deep.py", "raise RuntimeError\n")
+    for name, folder in {"alone": ".", "acme.models": "acme", "space.deep": "space"}.items():
+        package = find_package(name)
+        assert (package.root, package.folder) == (importable.folder / folder, importable.folder / folder / "migrations")
+        assert (package.is_module, package.entry, package.installed) == (True, name, False)
+        assert package.file == importable.folder / folder / f"{name.rpartition('.')[2]}.py"
+    assert find_package("alone:db/alembic").folder == importable.folder / "db" / "alembic"
     with pytest.raises(PackageNotFoundError, match=r"There is no package alone\.inside"):
         find_package("alone.inside")
 
 
-def test_builtin_module_is_an_error() -> None:
-    with pytest.raises(PackageNotFoundError, match="sys is a single module"):
-        find_package("sys")
+def test_a_module_lists_its_folder_for_plain_alembic_by_the_path(importable: Project) -> None:
+    importable.write("100%/alone.py", "")
+    package = MigrationPackage("alone", importable.folder / "100%", importable.folder / "100%" / "m", is_module=True)
+    assert package.location(package.folder / "alembic.ini") == "%(here)s/versions"
+    assert package.location(importable.folder / "blog/migrations/alembic.ini") == "%(here)s/../../100%%/m/versions"
+
+
+def test_an_installed_module_names_a_folder_of_its_own() -> None:
+    with pytest.raises(PackageNotFoundError, match=r"Name a folder, as in colorsys:colorsys_migrations\."):
+        find_package("colorsys")
+    package = find_package("colorsys:colorsys_migrations")
+    assert package.installed
+    with pytest.raises(MigrationsFolderError, match="is installed in"):
+        package.check_writable()
+
+
+def test_two_modules_in_one_folder_name_a_folder(importable: Project) -> None:
+    for name in ("blog", "shop"):
+        importable.write(f"{name}.py", "")
+    with pytest.raises(ConfigurationError, match=r"share the folder .*name another folder, as in shop:shop_migrations"):
+        configured_packages(["blog", "shop"])
+    found = configured_packages(["blog", "shop:shop_migrations"]).packages
+    assert [package.folder.name for package in found] == ["migrations", "shop_migrations"]
+
+
+def test_the_app_has_the_history_of_its_package_or_of_its_module(importable: Project) -> None:
+    importable.package("acme")
+    importable.write("acme/web.py", "")
+    importable.write("alone.py", "")
+    own = lambda name: [each.name for each in configured_packages(None, import_name=name).packages]  # noqa: E731
+    assert (own("acme.web"), own("alone"), own("__main__")) == ([], [], [])
+    for folder in ("migrations", "acme/migrations"):
+        (importable.folder / folder).mkdir()
+    assert (own("acme.web"), own("alone"), own("__main__")) == (["acme"], ["alone"], [])
+
+
+@pytest.mark.parametrize("name", ["sys", "__main__"])
+def test_a_module_without_a_file_is_an_error(name: str) -> None:
+    with pytest.raises(PackageNotFoundError, match=f"{name} has no __init__.py, or is in an archive|There is no"):
+        find_package(name)
 
 
 def test_namespace_package_is_an_error_but_a_package_inside_of_it_is_none(importable: Project) -> None:

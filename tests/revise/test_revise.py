@@ -186,9 +186,8 @@ def test_init_of_a_hostile_name_writes_nothing(entry: str, here: Project) -> Non
 
 
 def test_init_of_a_package_that_is_not_there_writes_nothing(here: Project) -> None:
-    here.write("alone.py", "")
     refused(here, PackageNotFoundError, "There is no package nope", lambda: init("nope"))
-    refused(here, PackageNotFoundError, "single module", lambda: init("alone"))
+    refused(here, PackageNotFoundError, "single module", lambda: init("colorsys"))
 
 
 def test_init_twice_is_refused_and_keeps_what_is_there(here: Project) -> None:

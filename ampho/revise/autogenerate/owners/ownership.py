@@ -294,7 +294,8 @@ def import_models(packages: Iterable[MigrationPackage]) -> None:
     :raises ConfigurationError: if a module cannot be imported.
     """
     for package in packages:
-        has_models = (package.root / "models.py").is_file() or (package.root / "models" / "__init__.py").is_file()
+        beside = (package.root / "models.py", package.root / "models" / "__init__.py")
+        has_models = not package.is_module and any(each.is_file() for each in beside)
         name = f"{package.name}.models" if has_models else package.name
         try:
             importlib.import_module(name)
