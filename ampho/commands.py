@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -156,7 +157,12 @@ class Commands:
         project = self._running.project()
         with without_secrets(project.url):
             wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id)
-            return writer.write_revision(project, writer.prepare_revision(project, package, wish))
+            new = writer.prepare_revision(project, package, wish)
+            if not (project.graph.of_package(package) or new.depends_on):
+                from ampho.revise.autogenerate.owners.ownership import find_references
+
+                new = replace(new, depends_on=find_references(project, package))
+            return writer.write_revision(project, new)
 
     def autogenerate(
         self,

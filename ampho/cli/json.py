@@ -100,7 +100,7 @@ SHAPES: Mapping[str, Shape] = {
     "Question": Shape(hidden=["check"], computed={"text": "text"}, or_null=["detail"]),
     "Revision": Shape(hidden=["file", "doc", "digest", "is_missing"], computed={"message": "message", "path": "path"}),
     "Carried": Shape(computed={"text": "text"}),
-    "RevisionRecord": Shape(hidden=["file"], computed={"path": "path"}),
+    "RevisionRecord": Shape(hidden=["file"], computed={"path": "path"}, or_null=["branch"]),
     "RevisionStatus": Shape(hidden=["package"]),
     "Run": Shape(computed={"duration": "duration"}),
     "Step": Shape(

@@ -115,16 +115,31 @@ class Graph:
         return self._heads[package]
 
     def parallel_heads(self, package: str) -> tuple[str, ...]:
-        """Return the heads of a package if it has several, unless each is the only head of a labeled branch.
+        """Return the heads of a package that should be merged, if it has several.
 
-        A package may have several branches on purpose, such as OpenStack's ``expand`` and ``contract``.
+        A package may have several branches on purpose, such as OpenStack's ``expand`` and ``contract``. A head that has
+        a labeled branch to itself is not parallel to the others.
         """
         heads = self.heads(package)
         if len(heads) <= 1:
             return ()
-        branches = [branch for branch in map(self.branch, self.labels) if branch and branch.package == package]
-        lines = [tips for tips in (set(heads).intersection(branch.ids) for branch in branches) if len(tips) == 1]
-        return () if set(heads) == set().union(*lines) else heads
+        alone = self._heads_of_labels(package)
+        others = tuple(head for head in heads if head not in alone)
+        return heads if len(others) == 1 else others
+
+    def branch_heads(self, package: str) -> Mapping[str, str]:
+        """Return the labels of a package's branches by their heads; empty if it has only one head, or parallel ones."""
+        is_branched = len(self.heads(package)) > 1 and not self.parallel_heads(package)
+        return self._heads_of_labels(package) if is_branched else {}
+
+    def _heads_of_labels(self, package: str) -> Mapping[str, str]:
+        """Return the labels by their heads, of labels that have only one."""
+        heads, found = self.heads(package), dict[str, str]()
+        for branch in map(self.branch, self.labels):
+            if branch is not None and branch.package == package:
+                tips = set(heads).intersection(branch.ids)
+                found |= dict.fromkeys(tips, branch.name) if len(tips) == 1 else {}
+        return {head: found[head] for head in heads if head in found}
 
     @cached_property
     def _heads(self) -> dict[str, tuple[str, ...]]:

@@ -66,7 +66,7 @@ def _merge_instead(package: str) -> str:
 
 
 def _two_heads(graph: Graph, package: str) -> tuple[str, str]:
-    match graph.heads(package):
+    match graph.parallel_heads(package) or graph.heads(package):
         case (one, other):
             return one, other
         case ():

@@ -180,7 +180,8 @@ def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:
 
 def merge(project: Project, package: str, message: str, *, rev_id: str | None = None) -> Revision:
     """Write a revision that merges the heads of a package, for ``db-merge``."""
-    heads = project.graph.heads(project.package(package).name)
+    name = project.package(package).name
+    heads = project.graph.parallel_heads(name) or project.graph.heads(name)
     if len(heads) <= 1:
         have = f"one head, {heads[0]}" if heads else "no revisions"
         raise RevisionInputError(f"{package} has {have}: there is nothing to merge.", package=package)
@@ -248,11 +249,18 @@ def _down_revision(graph: Graph, package: str, head: str | None, *, splice: bool
     """Return the parent of a new revision; None for a first revision."""
     heads = graph.heads(package)
     if head is None:
-        if len(heads) > 1:
+        if labels := graph.branch_heads(package):
+            named = listed([f"{label} ({each})" for each, label in labels.items()])
             raise RevisionInputError(
-                f"{package} has {len(heads)} heads: {', '.join(heads)}. Merge them with 'ampho db-merge {package}', or"
-                f" move the later one on top of the other with 'ampho db-rebase {package}'. To keep both, name the head"
-                f" that the new revision revises, as in --head {heads[0]}.",
+                f"{package} has several branches: {named}. Name the one that the new revision continues, as in"
+                f" --head {labels[heads[0]]}@head.",
+                package=package,
+            )
+        if several := graph.parallel_heads(package):
+            raise RevisionInputError(
+                f"{package} has {len(several)} heads: {', '.join(several)}. Merge them with 'ampho db-merge {package}',"
+                f" or move the later one on top of the other with 'ampho db-rebase {package}'. To keep both, name the"
+                f" head that the new revision revises, as in --head {several[0]}.",
                 package=package,
             )
         return heads[0] if heads else None

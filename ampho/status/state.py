@@ -53,6 +53,7 @@ class RevisionRecord:
     :ivar required_by: the ids of the revisions that depend on it directly.
     :ivar labels: the branch labels in its file.
     :ivar is_head: whether it is a head of its package.
+    :ivar branch: the label of the branch whose head it is, if each head of its package has a labeled branch.
     """
 
     id: str
@@ -65,6 +66,7 @@ class RevisionRecord:
     required_by: tuple[str, ...]
     labels: tuple[str, ...]
     is_head: bool
+    branch: str = ""
 
     @property
     def path(self) -> Path:
@@ -225,6 +227,7 @@ class CurrentState(DatabaseState[PackageState]):
 def record(graph: Graph, revision_id: str) -> RevisionRecord:
     """Return the record of one revision."""
     revision = graph[revision_id]
+    is_head = revision_id in graph.heads(revision.package)
     return RevisionRecord(
         id=revision.id,
         package=revision.package,
@@ -235,7 +238,8 @@ def record(graph: Graph, revision_id: str) -> RevisionRecord:
         depends_on=graph.dependencies(revision_id),
         required_by=graph.sort(graph.children(revision_id)),
         labels=revision.labels,
-        is_head=revision_id in graph.heads(revision.package),
+        is_head=is_head,
+        branch=graph.branch_heads(revision.package).get(revision_id, "") if is_head else "",
     )
 
 

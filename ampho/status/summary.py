@@ -44,7 +44,9 @@ class PackageStatus:
         indirectly. Reverting them also reverts the revisions of the other packages.
     :ivar pending: the number of pending revisions.
     :ivar missing: the number of missing revisions; without a journal, only the last ones are counted.
-    :ivar heads: the ids of the heads; several heads are a conflict.
+    :ivar heads: the ids of the heads; several heads are a conflict, unless each is that of a labeled branch.
+    :ivar branches: the labels of these branches, in the order of the heads; empty if the package has only one head, or
+        if its heads are in conflict.
     :ivar last: the id of the revision that was applied last; None if there is none, or if that is not recorded.
     :ivar when: when that revision was applied; None if that is not recorded.
     :ivar revisions: the revisions, in order; empty unless requested with ``--all``.
@@ -61,6 +63,7 @@ class PackageStatus:
     when: datetime | None
     revisions: tuple[RevisionStatus, ...] = ()
     remedy: str = ""
+    branches: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -69,8 +72,8 @@ class PackageStatus:
 
     @property
     def is_in_conflict(self) -> bool:
-        """Whether the package has several heads."""
-        return len(self.heads) > 1
+        """Whether the package has several heads that are not those of labeled branches."""
+        return len(self.heads) > 1 and not self.branches
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ class _Counter:
             last=last,
             when=self._when(last),
             revisions=tuple(self._revisions(ids, heads)),
+            branches=tuple(self.graph.branch_heads(package).values()) if len(heads) > 1 else (),
         )
 
     def _last(self, tips: Sequence[str]) -> str | None:

@@ -219,6 +219,11 @@ def test_two_heads(shop: Store, project: Project) -> None:
     assert "accounts depends on catalog, which has 2 heads, catalog_8, catalog_9: merge them first" in error
     assert "catalog has 2 heads" in shop.refused("db-rev", "catalog", "Books", "-a")
 
+    for number in (8, 9):
+        project.revision("catalog", f"catalog_{number}", first, labels=f"line_{number}")
+    shop.run("db-up", "catalog")
+    assert shop.auto("accounts").depends_on == ("catalog_8", "catalog_9")
+
 
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_two_packages_that_point_at_each_other_are_split(project: Project, database: Database) -> None:

@@ -6,7 +6,7 @@ import pytest
 from project import Project
 from servers import Database
 from sqlalchemy import make_url
-from store import BOOKS, CUSTOMERS, Store, open_store
+from store import BOOKS, CUSTOMERS, MODELS, ORDERS, Store, open_store
 
 from ampho.history.package import configured_packages
 from ampho.migrate.project import Project as Migrations
@@ -352,3 +352,31 @@ def test_a_foreign_key_to_a_table_that_no_model_describes_is_named(project: Proj
 
     assert "The column orders.customer_id references customers.id, which does not exist in any model." in error
     assert "add the package that defines this table to AMPHO_MIGRATION_PACKAGES" in error
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("sqlite+pysqlite", "sqlite+aiosqlite")
+def test_the_first_revision_depends_on_the_packages_that_its_models_reference(
+    project: Project, database: Database
+) -> None:
+    """By name, and only on those that have revisions; without valid models, on none."""
+    shop = open_store(project, database, MODELS)
+    write = lambda package: shop.run("db-rev", package, "Empty")  # noqa: E731
+    depends_on = lambda package: shop.read(package, shop.files(package)[-1]).depends_on  # noqa: E731
+
+    write("orders")
+    assert depends_on("orders") == ()
+    shop.files("orders")[0].unlink()
+
+    for package in MODELS:
+        write(package)
+    assert [depends_on(package) for package in MODELS] == [(), (), ("accounts", "catalog")]
+    write("orders")
+    assert depends_on("orders") == ()
+    assert "Applied 4 revisions" in shop.run("db-up").stdout
+
+    for path in shop.files("orders"):
+        path.unlink()
+    shop.models("orders", ORDERS.replace("customers.id", "nobody.id"))
+    write("orders")
+    assert depends_on("orders") == ()

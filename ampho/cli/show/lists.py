@@ -44,7 +44,7 @@ def _(revisions: Revisions, ctx: click.Context) -> None:
 
 def _print_in_full(record: RevisionRecord) -> None:
     fields = {
-        "Revision": f"{record.id}{' (head)' if record.is_head else ''}",
+        "Revision": f"{record.id} ({_head(record)})" if record.is_head else record.id,
         "Package": record.package,
         "Revises": ", ".join(record.down_revisions) or "nothing (first revision)",
         "Depends on": ", ".join(record.depends_on),
@@ -74,7 +74,7 @@ def print_records(
     records = list(records)
     width = max((len(record.id) for record in records), default=0)
     for record in records:
-        notes = ["head"] if record.is_head else []
+        notes = [_head(record)] if record.is_head else []
         own = [parent for parent in record.down_revisions if parent not in record.depends_on]
         if len(own) > 1:
             notes.append(f"merges {', '.join(own)}")
@@ -84,6 +84,10 @@ def print_records(
             notes.append(remarks[record.id])
         note = f"  ({'; '.join(notes)})" if notes else ""
         say(f"{indent}{record.id:<{width}}  {record.message}{note}", hang=len(indent) + width + 2)
+
+
+def _head(record: RevisionRecord) -> str:
+    return f"head of {record.branch}" if record.branch else "head"
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,17 @@ class Heads(tuple[PackageHeads, ...]):
 def _(heads: Heads, ctx: click.Context) -> None:
     width = max((len(each.package) for each in heads), default=0)
     for each in heads:
-        say(f"{each.package:<{width}}  {', '.join(record.id for record in each.revisions)}")
-        if len(each.revisions) > 1:
+        say(f"{each.package:<{width}}  {', '.join(map(_in_branch, each.revisions))}")
+        if len(each.revisions) > 1 and not each.revisions[0].branch:
             _print_conflict(each)
     if len(heads) > 1 and all(len(each.revisions) == 1 for each in heads):
         say("One head in each package is normal: there is nothing to merge.")
     if not heads:
         say(_NO_REVISIONS, err=True)
+
+
+def _in_branch(record: RevisionRecord) -> str:
+    return f"{record.id} ({record.branch})" if record.branch else record.id
 
 
 def _print_conflict(heads: PackageHeads) -> None:

@@ -177,9 +177,15 @@ def _wide(status: DatabaseStatus) -> Layout:
     rows: list[tuple[Cell, ...]] = []
     for package in status:
         mark = " (conflict)" if package.is_in_conflict else ""
-        heads = [(", ".join(package.heads) + mark or "-", "red" if mark else "")]
+        heads = [(", ".join(_heads(package)) + mark or "-", "red" if mark else "")]
         rows.append((_name(package), *_numbers(package), heads, package.last or "-", _moment(package.when)))
     return Layout(titles, rows)
+
+
+def _heads(package: PackageStatus) -> list[str]:
+    if not package.branches:
+        return [*package.heads]
+    return [f"{head} ({label})" for head, label in zip(package.heads, package.branches, strict=True)]
 
 
 def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
@@ -196,7 +202,7 @@ def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
         is_empty = not (package.applied or package.missing)
         lines = [] if is_empty and package.heads else [package.last or "-"]
         lines += [when] if stacked and package.when else []
-        lines += [f"head {head}" for head in package.heads if head != package.last]
+        lines += [f"head {shown}" for shown in _heads(package) if shown.partition(" ")[0] != package.last]
         last = [("\n".join(lines), "")]
         if package.is_in_conflict:
             last.append((f"\nconflict: {len(package.heads)} heads", "red"))

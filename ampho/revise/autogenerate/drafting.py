@@ -117,7 +117,7 @@ class Drafting:
         for key, column in changes.removed():
             # Their revisions have to run first, even on an empty database.
             needed |= self.comparison.owners.users_of(key, column)
-        return [self._head(name, changes.package) for name in sorted(needed - {changes.package})]
+        return [head for name in sorted(needed - {changes.package}) for head in self._heads(name, changes.package)]
 
     def _makers(self, key: str) -> set[str]:
         """Return the packages whose revisions a table depends on: the one that created it, and its current owner.
@@ -128,10 +128,10 @@ class Drafting:
         found = {owner for owner in makers if owner is not None}
         return {name for name in found if self.graph.of_package(name)} or found
 
-    def _head(self, owner: str, package: str) -> str:
+    def _heads(self, owner: str, package: str) -> tuple[str, ...]:
         heads = self.graph.heads(owner)
-        if len(heads) == 1:
-            return heads[0]
+        if heads and not self.graph.parallel_heads(owner):
+            return heads
         have = f"has {len(heads)} heads, {', '.join(heads)}: merge them" if heads else "has no revisions: write one"
         raise RevisionInputError(f"{package} depends on {owner}, which {have} first.", package=package)
 

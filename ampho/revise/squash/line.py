@@ -79,6 +79,11 @@ def _chosen(graph: Graph, package: str, start: str | None, end: str | None) -> s
         last = single_revision(graph, package, end, "--to")
     elif len(heads) == 1:
         last = heads[0]
+    elif labels := graph.branch_heads(package):
+        raise RevisionInputError(
+            f"{package} has several branches. Squash one after the other, as in --to {labels[heads[0]]}@head.",
+            package=package,
+        )
     elif heads:
         raise RevisionInputError(
             f"{package} has {len(heads)} heads: {', '.join(heads)}. Merge them with 'ampho db-merge {package}', or name"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import importlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeAlias
@@ -215,6 +215,14 @@ def find_owners(
         created,
         present,
     )
+
+
+def find_references(project: Project, package: str) -> tuple[str, ...]:
+    """Return the packages with revisions that the models of a package reference; none if the models are not valid."""
+    with suppress(ConfigurationError):
+        found = find_owners(project, project.metadata).references.get(package, frozenset())
+        return tuple(name for name in project.graph.packages if name in found and project.graph.of_package(name))
+    return ()
 
 
 def find_places(project: Project) -> Places:
