@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho._text import counted, listed
+from ampho._text import counted, escaped, listed
 from ampho.cli.databases import selecting
 from ampho.cli.lines import say
 from ampho.cli.show import is_verbose, print_text, version_row, version_rows
@@ -185,7 +185,7 @@ def _wide(status: DatabaseStatus) -> Layout:
 def _heads(package: PackageStatus) -> list[str]:
     if not package.branches:
         return [*package.heads]
-    return [f"{head} ({label})" for head, label in zip(package.heads, package.branches, strict=True)]
+    return [f"{head} ({escaped(label)})" for head, label in zip(package.heads, package.branches, strict=True)]
 
 
 def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
