@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho._text import counted, escaped, listed
+from ampho._text import counted, listed, printable
 from ampho.cli.databases import selecting
 from ampho.cli.lines import say
 from ampho.cli.show import is_verbose, print_text, version_row, version_rows
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _LEAST_MESSAGE = 12  # the minimum width of a message, in columns
+_LABEL = 40  # the maximum length of a branch label, in characters
+_UNLIKELY_NAME = 24  # the same for a name that is not that of a package
 _MARKS = {Mark.APPLIED: "[X]", Mark.EDITED: "[X]", Mark.PENDING: "[ ]", Mark.UNCERTAIN: "[?]"}
 _UP_TO_DATE = "The database is up to date with the code."
 _ALL_UP_TO_DATE = "All databases are up to date with the code."
@@ -185,7 +187,7 @@ def _wide(status: DatabaseStatus) -> Layout:
 def _heads(package: PackageStatus) -> list[str]:
     if not package.branches:
         return [*package.heads]
-    return [f"{head} ({escaped(label)})" for head, label in zip(package.heads, package.branches, strict=True)]
+    return [f"{head} ({printable(label, _LABEL)})" for head, label in zip(package.heads, package.branches, strict=True)]
 
 
 def _narrow(status: DatabaseStatus, *, stacked: bool = False) -> Layout:
@@ -264,7 +266,9 @@ def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> 
 
 
 def _name(package: PackageStatus) -> str:
-    return package.package or "(unknown)"
+    name = package.package or "(unknown)"
+    # A name in the journal may be any text.
+    return name if name.replace(".", "").isidentifier() else printable(name, _UNLIKELY_NAME)
 
 
 def _moment(when: datetime | None, form: str = "%Y-%m-%d %H:%M:%S", missing: str = "-") -> str:
