@@ -85,13 +85,18 @@ class Commands:
         with without_secrets(project.url):
             return writer.init_all(project)
 
-    def adopt(self, source: str | Path, package: str | None = None, *, plan: bool = False) -> Adopted:
-        """Move the history of Flask-Migrate or plain Alembic into a package. The ids stay, and no database is changed.
+    def adopt(self, source: str | Path | None = None, package: str | None = None, *, plan: bool = False) -> Adopted:
+        """Move the history of another tool, such as Flask-Migrate, Flask-Alembic, or plain Alembic, into packages.
+
+        The ids stay, and no database is changed. If the history consists of several lines, that is, of branches that
+        no ``down_revision`` connects, a line with the label of a listed package goes into that package.
 
         The arguments of ``context.configure()`` in its ``env.py`` are copied into the new one, with the functions that
         they use. Whatever else it adds to the template of the tool is listed.
 
-        :param source: the folder that contains ``env.py``, a folder with revision files, or an ``alembic.ini``.
+        :param source: the folder that contains ``env.py``, a folder with revision files, an ``alembic.ini``, or a
+            ``pyproject.toml``; by default, the folder in ``ALEMBIC`` of Flask-Alembic, ``migrations``, ``alembic.ini``,
+            or ``pyproject.toml``, whichever exists.
         :param package: the package; by default, the only one that is configured. Its folder is created if necessary.
         :param plan: whether to change nothing, and only return what would be done.
         :return: what was moved and copied, and what is left; without revisions if there is nothing to do.
@@ -103,7 +108,7 @@ class Commands:
 
         project = self._running.project()
         with without_secrets(project.url):
-            return adopt.adopt(project, Path(source), package or adopt.only_package(project), planned=plan)
+            return adopt.adopt(project, None if source is None else Path(source), package, planned=plan)
 
     def revision(
         self,

@@ -119,7 +119,7 @@ def db_init(ctx: click.Context, package: str | None) -> None:
 
 
 @cli.command("db-adopt")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--into",
     "package",
@@ -129,11 +129,12 @@ def db_init(ctx: click.Context, package: str | None) -> None:
 )
 @click.option("--plan", "planned", is_flag=True, help="Print what would be done, without doing it.")
 @_on_files
-def db_adopt(ctx: click.Context, source: Path, package: str | None, planned: bool) -> None:
-    """Move the history of Flask-Migrate or Alembic into a package.
+def db_adopt(ctx: click.Context, source: Path | None, package: str | None, planned: bool) -> None:
+    """Move the history of another tool into a package.
 
-    SOURCE is the folder that contains env.py, such as 'migrations', a folder with revision files, or an alembic.ini.
-    The ids of the revisions stay the same, so no database has to be changed.
+    SOURCE is the folder that contains env.py, such as 'migrations', a folder with revision files, an alembic.ini, or a
+    pyproject.toml. Without SOURCE, use what the app or the current folder has. The ids of the revisions stay the same,
+    so no database has to be changed. Of several branches, those with the label of a listed package go into it.
     """
     show(ctx, call(ctx, Commands.adopt, source, package, plan=planned))
 

@@ -81,10 +81,12 @@ class Hosts:
             return None
         package, why = skipped[0]
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        remedy = f"replace it with a copy of {shown_path(template)}"
+        if not self._is_foreign(package):
+            remedy = f"take it over with 'ampho db-adopt {shown_path(package.folder)} --into {package.name}'"
         return (
             f"{shown_path(package.env_py)}{more} is not used, because it {why}. Set {ENV_PACKAGE}={package.name} if it"
-            f" should configure every run, or {ENV_PACKAGE}= if no env.py should, or replace it with a copy of"
-            f" {shown_path(template)}."
+            f" should configure every run, or {ENV_PACKAGE}= if no env.py should, or {remedy}."
         )
 
     def _why_skipped(self, package: MigrationPackage, text: bytes) -> str:

@@ -38,6 +38,8 @@ _LOCATIONS = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 _INI = "alembic.ini"
+FILES = ("env.py", "script.py.mako", "README", _INI)
+"""The files of a migrations folder, besides the revisions."""
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
 
@@ -94,7 +96,7 @@ def init(project: Project, entry: str) -> Initialized:
         raise MigrationsFolderError(
             f"{shown_path(folder)} cannot be written: {describe(exc)}.", package=package.name, path=folder
         ) from exc
-    updated = tuple(other.folder / _INI for other in project.packages if _list_in_ini(other, package))
+    updated = list_in_inis(project, package)
     hint = None if project.is_configured_now(package.name) else project.setting_hint(package.entry)
     return Initialized(package, tuple(sorted(folder.iterdir())), hint, updated, _naming_hint(project))
 
@@ -134,19 +136,23 @@ def package_to_write(project: Project, entry: str) -> MigrationPackage:
 
 def _write_folder(project: Project, package: MigrationPackage) -> None:
     """Write the folder under a temporary name and rename it, so that it is never incomplete."""
-    source = TEMPLATES / project.template
     package.folder.parent.mkdir(parents=True, exist_ok=True)
     draft = package.folder.with_name(f".ampho-{secrets.token_hex(6)}")
     try:
         (draft / "versions").mkdir(parents=True)
-        for name in ("env.py", "script.py.mako", "README"):
-            template = source / name if (source / name).is_file() else TEMPLATES / name
-            (draft / name).write_bytes(template.read_bytes())
-        (draft / _INI).write_text(_ini_text(project, package), encoding="utf-8")
+        for name, content in files_of_folder(project, package).items():
+            (draft / name).write_bytes(content)
         draft.rename(package.folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def files_of_folder(project: Project, package: MigrationPackage) -> dict[str, bytes]:
+    """Return the files of a new migrations folder, by name."""
+    source = TEMPLATES / project.template
+    templates = [(source if (source / name).is_file() else TEMPLATES) / name for name in FILES]
+    return {each.name: each.read_bytes() for each in templates} | {_INI: _ini_text(project, package).encode()}
 
 
 def _ini_text(project: Project, package: MigrationPackage) -> str:
@@ -154,6 +160,11 @@ def _ini_text(project: Project, package: MigrationPackage) -> str:
     locations = "\n".join(f"    {other.location(package.folder / _INI)}" for other in packages.values())
     text = (TEMPLATES / _INI).read_text(encoding="utf-8")
     return text.replace("    {version_locations}", locations)
+
+
+def list_in_inis(project: Project, package: MigrationPackage) -> tuple[Path, ...]:
+    """Add a new package to the ``alembic.ini`` of the others, and return the files that were changed."""
+    return tuple(other.folder / _INI for other in project.packages if _list_in_ini(other, package))
 
 
 def _list_in_ini(other: MigrationPackage, package: MigrationPackage) -> bool:

@@ -92,6 +92,26 @@ def test_a_folder_of_flask_migrate_goes_on_where_it_was(framework: str, project:
         assert each.run("db-down", "blog@-1", "--yes").exit_code == 0
 
 
+def test_a_module_takes_over_the_folder_beside_it(project: Project) -> None:
+    project.write("notes.py", "")
+    flask_migrate(project, URLS["quart"], arguments="            include_schemas=False,\n")
+    old = project.read("migrations/env.py")
+    with facade(project, "quart", ["notes"], URLS["quart"]) as each:
+        assert "'ampho db-adopt migrations --into notes'" in each.run("db-status").stderr
+        planned = each.run("db-adopt", "--plan").stdout
+        assert planned.startswith("Would take over 2 revisions of notes in migrations, with a new env.py: one, two\n")
+        done = each.run("db-adopt").stdout
+        assert "Took over 2 revisions" in done
+        assert "Copied to migrations/env.py: include_schemas=False\n" in done
+        kept = ("README", "alembic.ini", "env.py", "script.py.mako")
+        assert f"No longer used: {', '.join(f'migrations/{name}.old' for name in kept)}. Delete" in done
+        assert project.read("migrations/env.py.old") == old
+        assert "asyncio" in project.read("migrations/env.py")
+        assert each.call("current")["notes"].current == ("two",)
+        assert each.run("db-status").stderr == ""
+        assert each.run("db-adopt").stdout.startswith("Nothing to do: migrations has no revision files")
+
+
 def test_arguments_are_copied_with_what_they_use_and_the_rest_is_listed(project: Project) -> None:
     project.package("blog")
     arguments = (
@@ -119,7 +139,7 @@ def test_arguments_are_copied_with_what_they_use_and_the_rest_is_listed(project:
         assert done.by_hand == (
             f"migrations/env.py:{render}: render_item=lambda *words: config.render(words)",
             f"migrations/env.py:{pragma}: connection.exec_driver_sql('PRAGMA foreign_keys = ON')",
-            "migrations/alembic.ini: timezone = UTC",
+            f"migrations/alembic.ini:{_line(ini.read_text().splitlines(), 'timezone')}: timezone = UTC",
             "migrations/script.py.mako: it is not the template of the tool",
         )
         new = (project.migrations("blog") / "env.py").read_text()

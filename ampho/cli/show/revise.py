@@ -9,6 +9,7 @@ import click
 from ampho._text import counted, listed, sentences, shown_path
 from ampho.cli.lines import say
 from ampho.cli.show import print_text
+from ampho.history.package import SETTING
 from ampho.revise.adopt.adopt import Adopted
 from ampho.revise.lint import LintReport
 from ampho.revise.squash.prune import Pruned
@@ -30,15 +31,27 @@ def _(done: Initialized, ctx: click.Context) -> None:
 
 @print_text.register
 def _(done: Adopted, ctx: click.Context) -> None:
-    source, folder = shown_path(done.source), shown_path(done.folder)
+    source = shown_path(done.source)
+    for each in (done, *done.others):
+        if each.revisions:
+            _print_moved(each, source)
     if not done.revisions:
         say(f"Nothing to do: {source} has no revision files that are not in {done.package} already.")
-        return
-    verb = "Would move" if done.is_planned else "Moved"
-    say(f"{verb} {counted(len(done.revisions))} from {source} to {folder}: {listed(done.revisions)}")
+    _print_copied(done)
+    if done.installed:
+        say(f"Installed packages keep their files. Add to {SETTING}: {', '.join(done.installed)}")
+    for each in (done, *done.others):
+        if each.hint:
+            say(each.hint)
+    if done.revisions and not done.is_planned:
+        say("No database was changed, and none needs to be. 'ampho db-status' shows the state of each.")
+
+
+def _print_copied(done: Adopted) -> None:
     if done.arguments:
         copied = "Would copy" if done.is_planned else "Copied"
-        say(f"{copied} to {shown_path(done.folder / 'env.py')}: {', '.join(done.arguments)}")
+        places = [shown_path(each.folder / "env.py") for each in (done, *done.others)]
+        say(f"{copied} to {', '.join(places)}: {', '.join(done.arguments)}")
     if done.by_hand:
         say("Look at these lines, which were not copied:")
         for line in done.by_hand:
@@ -46,10 +59,15 @@ def _(done: Adopted, ctx: click.Context) -> None:
     if done.left:
         unused = listed([shown_path(path) for path in done.left])
         say(f"No longer used: {unused}. Delete them once you have checked them.")
-    if done.hint:
-        say(done.hint)
-    if not done.is_planned:
-        say("No database was changed, and none needs to be. 'ampho db-status' shows the state of each.")
+
+
+def _print_moved(done: Adopted, source: str) -> None:
+    folder, ids = shown_path(done.folder), f"{counted(len(done.revisions))}"
+    if done.is_in_place:
+        verb = "Would take over" if done.is_planned else "Took over"
+        say(f"{verb} {ids} of {done.package} in {folder}, with a new env.py: {listed(done.revisions)}")
+    else:
+        say(f"{'Would move' if done.is_planned else 'Moved'} {ids} from {source} to {folder}: {listed(done.revisions)}")
 
 
 @print_text.register
