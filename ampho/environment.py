@@ -22,8 +22,8 @@ from ampho.history.host import TEMPLATES
 from ampho.migrate.alembic import (
     DRIVEN,
     EnvironmentRun,
+    adapt_context,
     current_environment,
-    hide_table,
     show_present_folders,
     with_exact_rows,
 )
@@ -92,10 +92,10 @@ def _for_plain_alembic(project: Project) -> dict[str, Any]:
     """Return arguments that make plain Alembic use the configured packages, and write the version rows like Ampho."""
     environment = current_environment()
     show_present_folders(environment.script, project)
-    hide_table(environment, project.settings.journal_table)
+    adapt_context(environment, project)
     found: dict[str, Any] = {}
     if "fn" in environment.context_opts:
-        found["fn"] = with_exact_rows(_with_models(environment.context_opts["fn"], project))
+        found["fn"] = with_exact_rows(_with_models(environment.context_opts["fn"], project), project)
     if context.is_offline_mode():
         found |= {"dialect_name": project.url.get_dialect().name, "dialect_opts": {"paramstyle": "named"}}
     return found

@@ -105,6 +105,40 @@ def _owners(value: object) -> Mapping[str, str | None]:
     return dict(value)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnTable:
+    """A version table of a package, beside that of the app.
+
+    :ivar name: the name of the table.
+    :ivar keep: whether the package's version rows stay in this table, instead of moving to that of the app.
+    """
+
+    name: str
+    keep: bool = False
+
+
+def own_table(value: object) -> OwnTable | None:
+    """Return the table that a value in ``AMPHO_VERSION_TABLES`` means; None for no table.
+
+    :raises TypeError: or another error, if the value is not valid.
+    """
+    if value is None:
+        return None
+    options = {**value} if isinstance(value, Mapping) else {"table": value}
+    name, keep = options.pop("table"), _boolean(options.pop("keep", False))
+    if options or not isinstance(name, str) or not name.strip():
+        raise ValueError
+    return OwnTable(name, keep)
+
+
+def _version_tables(value: object) -> Mapping[str, OwnTable | None] | Callable[[str], object]:
+    if callable(value):
+        return value
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise TypeError
+    return {name: own_table(table) for name, table in value.items()}
+
+
 def _databases(value: object) -> Mapping[str, tuple[str, ...]]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         raise TypeError
@@ -199,6 +233,17 @@ OWNERS: Setting[Mapping[str, str | None]] = Setting(
     by_default="found in the models and the revisions",
     in_environment=False,
 )
+VERSION_TABLES: Setting[Mapping[str, OwnTable | None] | Callable[[str], object]] = Setting(
+    "AMPHO_VERSION_TABLES",
+    kind='a dictionary that maps packages to names of tables, or to `{"table": NAME, "keep": True}`; or a function that'
+    " returns one of these, or `None`, for the name of a package",
+    meaning="the version tables that packages have of their own, from another tool",
+    default={},
+    parse=_version_tables,
+    unset=(None,),
+    by_default="all packages share one version table",
+    in_environment=False,
+)
 
 SETTINGS: tuple[Setting[object], ...] = tuple(each for each in globals().values() if isinstance(each, Setting))
 
@@ -225,6 +270,7 @@ class Settings:
         self.lock: Final = LOCK.read(config, environment)
         self.journal_table: Final = JOURNAL_TABLE.read(config, environment)
         self.owners: Final = OWNERS.read(config, environment)
+        self.version_tables: Final = VERSION_TABLES.read(config, environment)
 
 
 def misspelled(config: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[str]:

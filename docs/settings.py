@@ -25,6 +25,7 @@ ANCHORS = {
     "AMPHO_LOCK": "one-process-at-a-time",
     "AMPHO_JOURNAL_TABLE": "the-journal",
     "AMPHO_OWNERS": "owners-of-tables",
+    "AMPHO_VERSION_TABLES": "packages-of-plug-ins",
 }
 
 

@@ -202,11 +202,11 @@ def logged(engine: Engine) -> set[str]:
     return _column(engine, "SELECT id FROM log")
 
 
-def version_rows(engine: Engine) -> set[str]:
-    """Return the rows of the version table, seen also from within a run; none if there is no table."""
-    if not _column(engine, "SELECT name FROM sqlite_master WHERE name = 'alembic_version'"):
+def version_rows(engine: Engine, table: str = "alembic_version") -> set[str]:
+    """Return the rows of a version table, seen also from within a run; none if there is no table."""
+    if not _column(engine, f"SELECT name FROM sqlite_master WHERE name = '{table}'"):
         return set()
-    return _column(engine, "SELECT version_num FROM alembic_version")
+    return _column(engine, f'SELECT version_num FROM "{table}"')
 
 
 def _column(engine: Engine, statement: str) -> set[str]:

@@ -25,6 +25,7 @@ OTHER = {
     "AMPHO_JOURNAL_TABLE": "log",
     "AMPHO_OWNERS": "{}",
     "AMPHO_DATABASES": "{}",
+    "AMPHO_VERSION_TABLES": "{}",
 }
 # Where the value ends up, in the project of an app.
 READ = {
@@ -38,6 +39,7 @@ READ = {
     "AMPHO_JOURNAL_TABLE": lambda project: project.settings.journal_table,
     "AMPHO_OWNERS": lambda project: project.settings.owners,
     "AMPHO_DATABASES": lambda project: project.settings.databases,
+    "AMPHO_VERSION_TABLES": lambda project: project.settings.version_tables,
 }
 
 

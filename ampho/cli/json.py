@@ -76,7 +76,7 @@ KEYS: Mapping[str, str] = {
 SHAPES: Mapping[str, Shape] = {
     "Change": Shape(computed={"text": "text"}, or_null=["detail", "risk"]),
     "CurrentState": Shape(hidden=["databases"], or_null=_REMEDIES),
-    "DatabaseStatus": Shape(hidden=["databases"], computed=_STATUS, or_null=_REMEDIES),
+    "DatabaseStatus": Shape(hidden=["databases"], computed=_STATUS, or_null=[*_REMEDIES, "unread_tables_remedy"]),
     "Deployment": Shape(hidden=["databases"], computed=_STATUS),
     "Entry": Shape(or_null=["package"]),
     "Finding": Shape(or_null=["package"]),

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
+from ampho.database.version_tables import Places
 from ampho.settings import DEFAULT_DATABASE
 
 
@@ -31,13 +32,15 @@ class Outcome(StrEnum):
     """The revision was recorded as applied, or as not applied, without being run."""
     REPLACED = "replaced"
     """The revision was recorded as applied, because all that it replaces is applied."""
+    MOVED = "moved"
+    """The version row of the revision was moved from one version table to another."""
     FORGOTTEN = "forgotten"
     """The revision was missing, and its version row was removed without running anything."""
     RESOLVED = "resolved"
     """The revision was unfinished, and a user has resolved it."""
 
 
-EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.REPLACED, Outcome.FORGOTTEN})
+EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.REPLACED, Outcome.MOVED, Outcome.FORGOTTEN})
 UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL})
 
 
@@ -114,15 +117,18 @@ class Journal:
 
     :param read: returns the entries, in order.
     :param read_brief: returns only the revision, direction, and outcome of each entry, which is much faster.
+    :param places: where the version rows of the database are.
     """
 
     def __init__(
         self,
         read: Callable[[], Iterable[Entry]] = tuple,
         read_brief: Callable[[], Iterable[tuple[str, str, str]]] | None = None,
+        places: Places | None = None,
     ) -> None:
         self._read = read
         self._read_brief = read_brief
+        self.places: Places = places or Places()
 
     def load(self) -> None:
         """Read all entries. Call this if all of them are needed, so that the table is read only once."""

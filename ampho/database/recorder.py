@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, S
 
 from ampho._text import describe
 from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.version_tables import Places
 from ampho.errors import JournalError
 from ampho.history.revision import Revision
 from ampho.history.sql import READS, ROLLS_BACK
@@ -63,9 +64,12 @@ class JournalTable:
     def _insertion(self) -> Insert:
         return self._table.insert()
 
-    def read(self) -> Journal:
-        """Return the journal, whose entries are read when they are first needed."""
-        return Journal(self._entries, self._brief)
+    def read(self, places: Places | None = None) -> Journal:
+        """Return the journal, whose entries are read when they are first needed.
+
+        :param places: where the version rows of the database are.
+        """
+        return Journal(self._entries, self._brief, places)
 
     def _entries(self) -> Iterator[Entry]:
         if self._exists:

@@ -8,39 +8,28 @@ this remains true. If the revision in a row is missing, only the journal records
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ampho._text import listed
 from ampho.database.journal import Journal
 from ampho.database.replacement import take_over
+from ampho.database.version_tables import MOST, Places, rows_of, tables_like_it
 from ampho.errors import VersionTableError
 from ampho.history.graph import Graph, reach
 from ampho.history.package import RESERVED
 from ampho.history.revision import Revision, package_of_id
 from ampho.history.rewritten import was
+from ampho.settings import VERSION_TABLES
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 VERSION_TABLE = "alembic_version"
 """The default name of Alembic's version table."""
-
-_MOST = 1000  # the maximum number of rows to read; a version table has one row for each head
-_IN_SCHEMA = (
-    "SELECT table_name FROM information_schema.columns WHERE column_name = 'version_num' AND data_type IN"
-    " ('character varying', 'character', 'varchar', 'char', 'text') AND table_schema = "
-)
-_LIKE_IT = {
-    # Check the CREATE TABLE text first, because SQLite cannot list the columns of a broken view or virtual table.
-    "sqlite": "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
-    " AND m.sql LIKE 'CREATE TABLE%version_num%' AND c.name = 'version_num'",
-    "postgresql": f"{_IN_SCHEMA}current_schema()",
-    "mysql": f"{_IN_SCHEMA}DATABASE()",
-    "mariadb": f"{_IN_SCHEMA}DATABASE()",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +46,7 @@ class Applied:
     :ivar rows: all rows that are not corrupt.
     :ivar taken: the revisions that count as applied because all that they replace is applied, although no row says so
         yet. :attr:`rows` already has them.
+    :ivar tables: the tables of packages that have rows of missing revisions, by the ids of the revisions.
     """
 
     graph: Graph
@@ -67,6 +57,7 @@ class Applied:
     corrupt: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
+    tables: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def from_rows(cls, graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> Applied:
@@ -90,11 +81,13 @@ class Applied:
         if unrecorded:
             # A revision has a row only while no other applied revision depends on it, so the descendants of a revision
             # with a row are not applied.
-            above = graph.descendants(row for row in listed if row not in unknown)
+            tips = [row for row in listed if row not in unknown]
+            above = graph.descendants(tips) if not graph.kept else reach(tips, graph.row_children)
             left = set(filter(graph.has_file, graph.ids)) - known - above
             uncertain = frozenset(rid for rid in left if not record.records_not_applied(rid))
         missing_ids = frozenset(filter(whole.is_missing, known))
-        return cls(whole, known, missing_ids, uncertain, unknown, corrupt, every, taken)
+        tables = {row: own[1] for row in unknown if (own := record.places.own_table_of(row))}
+        return cls(whole, known, missing_ids, uncertain, unknown, corrupt, every, taken, tables)
 
     @property
     def ahead(self) -> frozenset[str]:
@@ -128,11 +121,20 @@ class Applied:
         The revisions in the version rows and in the journal did run, and so did those that they depended on at that
         time.
         """
-        rows = set(self.rows)
+        rows, reverted = set(self.rows), self._reverted
         if all(rid in rows or journal.records_applied(rid) for rid in self.known):
-            return ()
+            return self.graph.sort(reverted)
         proven = rows.union(filter(journal.records_applied, self.known))
-        return self.graph.sort(self.known - reach(proven, partial(self._parents_then, journal=journal)))
+        return self.graph.sort(self.known - reach(proven, partial(self._parents_then, journal=journal)) | reverted)
+
+    @property
+    def _reverted(self) -> AbstractSet[str]:
+        """The revisions that another tool has reverted, although revisions of other packages depend on them."""
+        if not self.graph.kept:
+            return frozenset()
+        present = [row for row in self.rows if row in self.graph]
+        left = self.known.difference(reach(present, partial(self.graph.row_parents)))
+        return {rid for rid in left if self.graph.has_file(rid) and self.package(rid) in self.graph.kept}
 
     def _parents_then(self, revision_id: str, journal: Journal) -> Iterable[str]:
         """Return the parents a revision had when it ran; if any is not in the graph, add its present parents."""
@@ -151,12 +153,26 @@ class Applied:
         if not diverged:
             return self
         then = {rid: tuple(self._parents_then(rid, journal)) for rid in self.known - set(diverged)}
+        if reverted := self._reverted:
+            then = {rid: tuple(each for each in parents if each not in reverted) for rid, parents in then.items()}
         moved = {rid: parents for rid, parents in then.items() if set(parents) != set(self.graph.parents(rid))}
         return Applied.from_rows(self.graph.with_parents(moved), self.rows, journal)
 
     def package(self, revision_id: str) -> str:
         """Return the package of a revision, or an empty string if it is not known."""
         return self.graph[revision_id].package
+
+
+def owing_state(applied: Applied, rows: tuple[str, ...], places: Places) -> Applied | None:
+    """Return the state with the rows that a database should have, if it has others or has them in other tables.
+
+    :param applied: the state of the database.
+    :param rows: its rows.
+    """
+    if places.are_final(places.wanted(applied.graph, applied.rows)) and {*applied.rows} == {*rows}:
+        return None
+    exact = {*applied.graph.exact_rows(applied.known)}
+    return replace(applied, rows=tuple(row for row in dict.fromkeys(applied.rows) if row in exact))
 
 
 def _can_be_row(row: object) -> bool:
@@ -185,7 +201,8 @@ def _missing_revisions(graph: Graph, seeds: Iterable[str], journal: Journal) -> 
         unrecorded = unrecorded or entry is None
         parents = entry.parents if entry else ()
         todo += parents
-        package = entry.package if entry else package_of_id(revision_id, graph.packages)
+        own = journal.places.own_table_of(revision_id)
+        package = own[0] if own else entry.package if entry else package_of_id(revision_id, graph.packages)
         found[revision_id] = Revision(revision_id, package, "", parents, is_missing=True)
     for label, first in labels.items():
         if first in found:
@@ -248,21 +265,19 @@ def check_not_elsewhere(connection: Connection, graph: Graph, version_table: str
     :param journal: the journal; rows of revisions that it records as not applied, as in an old copy, are ignored.
     :raises VersionTableError: if another table has such rows.
     """
-    like_it = _LIKE_IT.get(connection.dialect.name)
-    if like_it is None or not graph.ids:
+    if not graph.ids:
         return
-    from sqlalchemy import String, column, select, table, text  # imported late, because --help imports this module
-
-    names = {name for (name,) in connection.execute(text(like_it))} - {version_table}
+    names = {*tables_like_it(connection)} - {version_table, *journal.places.rows}
     for name in sorted(names if version_table == VERSION_TABLE else names & {VERSION_TABLE}):
-        query = select(column("version_num", String)).select_from(table(name)).limit(_MOST)
         if ids := [
-            row for (row,) in connection.execute(query) if row in graph and not journal.records_not_applied(row)
+            row
+            for row in rows_of(connection, name, limit=MOST)
+            if row in graph and not journal.records_not_applied(row)
         ]:
             raise VersionTableError(
                 f"The version table {version_table} has no rows, but the table {name} contains revisions of this"
                 f' history: {listed(ids)}. If that is the version table, pass version_table="{name}" to'
                 " context.configure() in env.py, or to the extension; otherwise, all revisions would run again. If it"
-                " is a copy, drop it. Nothing was changed.",
+                f" belongs to one package, set {VERSION_TABLES}. If it is a copy, drop it. Nothing was changed.",
                 rows=ids,
             )

@@ -22,7 +22,7 @@ from ampho.database.engine import update_dialect, with_similar_dialect
 from ampho.database.journal import UNFINISHED, Journal
 from ampho.database.recorder import JournalTable
 from ampho.database.url import database_error
-from ampho.database.version_rows import Applied
+from ampho.database.version_rows import Applied, owing_state
 from ampho.errors import AmphoError, DatabaseError, PackageNotFoundError
 from ampho.migrate.project import Member, Project
 from ampho.migrate.queries import VersionTable, query_known_table, version_table
@@ -143,7 +143,7 @@ class Survey:
 
     def _look(self, project: Project, connection: Connection) -> MemberState:
         table = self._table(project)
-        if self._is_up_to_date(project, connection, table):
+        if not project.version_tables and self._is_up_to_date(project, connection, table):
             return MemberState(project.database, Status.UP_TO_DATE, self._expected[project.home])
         if _is_plain(project):
             update_dialect(connection)
@@ -170,10 +170,11 @@ class Survey:
     def _assessed(self, project: Project, rows: tuple[str, ...], journal: Journal) -> MemberState:
         graph = self.whole.graph_of(project.home)
         applied = Applied.from_rows(graph, rows, journal)
+        owing = owing_state(applied, rows, journal.places) if journal.places.own else None
         check_installed(applied)
         found = assess(applied, journal, compare_files=self.is_thorough)
         findings = self._findings.setdefault(found.findings, found.findings)  # often the same for many databases
-        return MemberState(project.database, found.status, rows, findings, taken=applied.taken)
+        return MemberState(project.database, found.status, rows, findings, taken=owing.rows if owing else applied.taken)
 
     def _is_complete(self, home: str, rows: Sequence[str]) -> bool:
         """Return whether the version rows are those of a database to which everything is applied."""
@@ -188,7 +189,7 @@ class Survey:
             project = self.whole.of(members[0])
             with _reporting(project):
                 engine, setting = self.engine(project, with_schema=False)
-                if engine.dialect.name == "postgresql":
+                if engine.dialect.name == "postgresql" and not project.version_tables:
                     with connect(engine, setting) as connection:
                         return self._read(connection, project, {str(each.schema): each for each in members})
         return [found for each in members for found in self._look_at_one(each)]

@@ -48,6 +48,7 @@ class Graph:
     :param packages: the names of the packages, in the order in which they are listed.
     :param not_installed: the errors about packages that are listed but not installed, by package name.
     :param replaced: the replaced revisions. A parent or dependency among them means the revisions that replace it.
+    :param kept: the packages whose version rows stay in a table of their own, each with the name of the table.
     :ivar ids: all ids, in the order in which the revisions run on an empty database; this order depends only on files.
     :ivar labels: the branch labels, each with the id of its revision.
     :raises HistoryError: if the revisions do not form a valid graph.
@@ -59,10 +60,12 @@ class Graph:
         packages: Sequence[str],
         not_installed: Mapping[str, PackageNotFoundError] | None = None,
         replaced: Replaced | None = None,
+        kept: Mapping[str, str] | None = None,
     ) -> None:
         self.packages: tuple[str, ...] = tuple(packages)
         self.not_installed: Mapping[str, PackageNotFoundError] = not_installed or {}
         self.replaced: Replaced = replaced or Replaced()
+        self.kept: Mapping[str, str] = kept or {}
         self._revisions = _by_id(revisions)
         self._replacements = inverted(self._revisions.values())
         self._as_written: dict[str, Revision] = {}
@@ -171,7 +174,11 @@ class Graph:
         outside = frozenset(others)
         kept = [self._inside(revision, outside) for revision in self._present() if revision.id not in outside]
         not_installed = {name: error for name, error in self.not_installed.items() if name in packages}
-        return Graph(kept, [name for name in self.packages if name in packages], not_installed, self.replaced)
+        names = [name for name in self.packages if name in packages]
+        return Graph(kept, names, not_installed, self.replaced, self.kept)
+
+    def _with(self, revisions: Iterable[Revision]) -> Graph:
+        return Graph(revisions, self.packages, self.not_installed, self.replaced, self.kept)
 
     def _inside(self, revision: Revision, outside: frozenset[str]) -> Revision:
         parents = self._parents[revision.id]
@@ -184,14 +191,14 @@ class Graph:
 
         :param revisions: the missing revisions. They may depend on each other and on revisions in the graph.
         """
-        return Graph([*self._present(), *revisions], self.packages, self.not_installed, self.replaced)
+        return self._with([*self._present(), *revisions])
 
     def with_revision(self, revision: Revision) -> Graph:
         """Return this graph with one more revision.
 
         :raises HistoryError: if the result is not a valid graph.
         """
-        return Graph([*self._present(), revision], self.packages, self.not_installed, self.replaced)
+        return self._with([*self._present(), revision])
 
     def _present(self) -> Iterator[Revision]:
         return (self.as_written(each.id) for each in self._revisions.values() if not each.is_missing)
@@ -206,7 +213,7 @@ class Graph:
             self._with_parents(revision, parents[revision.id]) if revision.id in parents else revision
             for revision in self._revisions.values()
         )
-        return Graph(revisions, self.packages, self.not_installed, self.replaced)
+        return self._with(revisions)
 
     def _with_parents(self, revision: Revision, ids: Sequence[str]) -> Revision:
         """Return a revision with different parents. Ids that are dependencies in its file remain dependencies."""
@@ -234,22 +241,30 @@ class Graph:
 
     def exact_rows(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Return the version rows for applied revisions: the ids that no other applied revision depends on, sorted."""
-        applied, parents = set(ids), self.row_parents if self._as_written else self._parents.__getitem__
+        applied, parents = set(ids), self.row_parents if self.has_row_parents else self._parents.__getitem__
         return tuple(sorted(applied - {parent for rid in applied for parent in parents(rid)}))
 
     def row_parents(self, revision_id: str) -> Sequence[str]:
         """Return the parents and dependencies of a revision that need no version rows while it is applied.
 
         A revision that replaces others keeps its row if the dependency in the file is on one of these. Otherwise, the
-        row would be the same as that of a database that has only a part of them.
+        row would be the same as that of a database that has only a part of them. A revision whose row is in another
+        table keeps it, because the tool that uses that table does not know of dependencies between packages.
         """
         parents, written = self._parents[revision_id], self._as_written.get(revision_id)
+        if self.kept:
+            table = self.kept.get(self[revision_id].package)
+            parents = tuple(each for each in parents if self.kept.get(self[each].package) == table)
         if written is None:
             return parents
         names = (*written.down_revisions, *written.depends_on)
         old = (name for name in names if name not in self._revisions)
         instead = {each for name in old for each in self.replacements(name)}.difference(names)
         return [parent for parent in parents if parent not in instead]
+
+    def row_children(self, revision_id: str) -> list[str]:
+        """Return the ids of the revisions without which a revision has a version row."""
+        return [each for each in self._children[revision_id] if revision_id in self.row_parents(each)]
 
     def descendants(self, ids: Iterable[str], within: str | None = None) -> set[str]:
         """Return the ids of all other revisions that depend on the given ones, directly or indirectly.
@@ -303,6 +318,11 @@ class Graph:
         return bool(self._replacements)
 
     @property
+    def has_row_parents(self) -> bool:
+        """Whether :meth:`row_parents` may differ from :meth:`parents`."""
+        return bool(self._as_written or self.kept)
+
+    @property
     def names_replaced(self) -> bool:
         """Whether the file of a revision names a parent or a dependency that has been replaced."""
         return bool(self._as_written)
@@ -335,7 +355,7 @@ class Graph:
         """
         taken = {*self.packages, *self.labels}
         nodes = [replace(each, labels=tuple(name for name in each.labels if name not in taken)) for each in revisions]
-        return Graph([*self._present(), *nodes], self.packages, self.not_installed, self.replaced)
+        return self._with([*self._present(), *nodes])
 
     def _follow_replacements(self) -> None:
         """Replace parents and dependencies that have been replaced."""

@@ -14,7 +14,7 @@ from itertools import groupby
 
 from ampho._text import counted, listed
 from ampho.database.journal import Journal
-from ampho.database.version_rows import Applied
+from ampho.database.version_rows import Applied, owing_state
 from ampho.errors import (
     AmphoError,
     ConfigurationError,
@@ -48,6 +48,12 @@ class State:
     def applied(self) -> Applied:
         """The applied revisions."""
         return Applied.from_rows(self.project.graph, self.rows, self.journal)
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether version rows have to move to other tables."""
+        places = self.journal.places
+        return bool(places.own) and owing_state(self.applied, self.rows, places) is not None
 
     def plan(self, specifier: str) -> Plan:
         """Plan the upgrade of this database alone.
@@ -224,11 +230,15 @@ class Progress:
     def segments(self) -> Iterator[tuple[str, Plan]]:
         """Yield the parts of the plan that consist of consecutive steps of one database, with the database.
 
-        Steps that cannot run, because others failed, are left out, and the reason is recorded.
+        Steps that cannot run, because others failed, are left out, and the reason is recorded. A part without steps is
+        for a database whose version rows have to move to other tables.
         """
         for database, steps in groupby(self._plan.steps, key=lambda step: step.database):
             if runnable := self._runnable(database, [*steps]):
                 yield database, replace(self._plan, steps=tuple(runnable))
+        for database in self._planner.databases:
+            if database not in self._results and database not in self.errors and self._planner.state(database).is_owing:
+                yield database, replace(self._plan, steps=())
 
     def _runnable(self, database: str, steps: Sequence[Step]) -> Sequence[Step]:
         if database in self.errors or database in self._skipped:

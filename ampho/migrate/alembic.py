@@ -29,7 +29,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial, update_wrapper
@@ -50,12 +50,14 @@ from alembic.util import CommandError
 from mako.template import Template
 from sqlalchemy import String, bindparam, literal_column
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateTable
 
 from ampho._text import describe, is_of_database, listed_last, place, sentences, shown_path
 from ampho.database.exclusive import is_inside
 from ampho.database.transaction import TRANSACTIONAL
 from ampho.database.url import database_error, describe_without, explain
-from ampho.database.version_rows import VersionRows
+from ampho.database.version_rows import Applied, VersionRows
+from ampho.database.version_tables import Places
 from ampho.errors import (
     AmphoError,
     ConfigurationError,
@@ -72,9 +74,10 @@ from ampho.history.revision import Revision, check_is_run, is_as_read, lacks_fun
 from ampho.migrate.function import close_coroutines, run_function
 from ampho.migrate.plan import Cause, Direction, Step
 from ampho.migrate.project import Project
+from ampho.settings import VERSION_TABLES
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Table
     from sqlalchemy.engine import Connection, Dialect
 
 DRIVEN = "ampho"
@@ -87,7 +90,11 @@ Rows = tuple[str, ...]
 Work = Callable[[Rows, MigrationContext], Iterable[RevisionStep]]
 """A function that Alembic calls inside ``env.py`` with the version rows and the context, and that returns the steps."""
 
+Tables = Mapping[str, Sequence[str]]
+"""The rows of version tables, by the names of the tables."""
+
 _ID = String()
+_PLACES = "ampho_places"  # the key in the options of a context
 _log = logging.getLogger("ampho")
 _SKIPPED = (
     "%s, line %d: %s() was skipped, because it would replace the app's logging configuration. Remove the"
@@ -184,7 +191,7 @@ class EnvironmentRun:
         if offline is not None:
             options |= {"as_sql": True, "starting_rev": list(offline.rows), "output_buffer": offline.output}
         environment = EnvironmentContext(config, script, **options)
-        hide_table(environment, self.project.settings.journal_table)
+        adapt_context(environment, self.project)
         configure = environment.configure
 
         def configure_here(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (passed on)
@@ -452,18 +459,27 @@ def _nothing(**arguments: object) -> None:
 class ExactStep(RevisionStep):
     """A step that knows which version rows to write, because Alembic's rules fail on graphs of several packages.
 
+    :param select: called before the version rows are written, to select the table that they are written to.
     :param runs: whether to call the revision's function.
     :ivar after_function: called after the revision's function, before the version rows are written.
     """
 
     def __init__(
-        self, script: ScriptDirectory, revision: Script, direction: Direction, rows: VersionRows, *, runs: bool = True
+        self,
+        script: ScriptDirectory,
+        revision: Script,
+        direction: Direction,
+        rows: VersionRows,
+        select: Callable[[], None] | None = None,
+        *,
+        runs: bool = True,
     ) -> None:
         up = direction is Direction.UPGRADE
         super().__init__(script.revision_map, revision, up)
         function = self.migration_fn if runs else _nothing
         self.migration_fn: Callable[..., None] = update_wrapper(partial(self._run, function), function)
         self.after_function: Callable[[], None] = lambda: None
+        self._select = select
         self._removed, self._added = rows.upgrade(revision.revision) if up else rows.downgrade(revision.revision)
 
     @property
@@ -473,6 +489,8 @@ class ExactStep(RevisionStep):
     def _run(self, function: Callable[..., object], **arguments: object) -> None:
         run_function(self.revision.path, function, arguments, alembic.op.run_async)
         self.after_function()
+        if self._select is not None:
+            self._select()
 
     def rows_after(self, rows: set[str]) -> set[str]:
         """Return the version rows after this step, given the version rows before it."""
@@ -500,21 +518,31 @@ class ExactStep(RevisionStep):
 
 
 def load_steps(
-    script: GraphScripts, graph: Graph, rows: Iterable[str], steps: Iterable[Step], *, is_async: bool
+    script: GraphScripts,
+    graph: Graph,
+    rows: Iterable[str],
+    steps: Iterable[Step],
+    context: MigrationContext,
+    *,
+    is_async: bool,
 ) -> list[ExactStep]:
     """Execute the files of a plan's steps, and return the steps for Alembic.
 
+    :param context: the context that runs the steps.
     :param is_async: whether the steps run on a connection of an async engine.
     :raises RevisionFileError: if a file cannot be executed, or lacks the function of its step.
     """
-    version_rows = VersionRows(rows, graph.row_parents if graph.names_replaced else graph.parents)
+    rows = tuple(rows)
+    version_rows = VersionRows(rows, graph.row_parents if graph.has_row_parents else graph.parents)
+    tables = KeptTables(context, graph, rows) if graph.kept else None
     loaded: list[ExactStep] = []
     for step in steps:
         revision = script.loaded[step.revision.id] = LazyScript(graph, step.revision.id)
         runs = step.cause is not Cause.REPLACES
         if runs:
             _check_function(revision, step, is_async=is_async)
-        loaded.append(ExactStep(script, revision, step.direction, version_rows, runs=runs))
+        select = tables.selecting(step.revision.id) if tables else None
+        loaded.append(ExactStep(script, revision, step.direction, version_rows, select, runs=runs))
     return loaded
 
 
@@ -559,11 +587,87 @@ def leave_version_table(context: MigrationContext) -> None:
     context._version.create = lambda *args, **kwargs: None  # type: ignore[method-assign]  # only for this table
 
 
-def write_rows(
-    context: MigrationContext, before: Iterable[str], after: Iterable[str], record: Callable[[], None]
-) -> None:
-    """Replace the rows of the version table that ``env.py`` configured, in one transaction.
+class KeptTables:
+    """The version tables of packages that keep them, in a run of ``env.py``.
 
+    :param rows: the version rows before the first step.
+    """
+
+    def __init__(self, context: MigrationContext, graph: Graph, rows: Sequence[str]) -> None:
+        self._context, self._graph, self._needed = context, graph, dict[str, None]()
+        self._ensure = context._ensure_version_table
+        context._ensure_version_table = self._ensure_all  # type: ignore[method-assign]  # only for this run
+        # If there are no rows at all, Alembic writes the statement that creates the app's table.
+        names = {*graph.kept.values(), *([context.version_table] if rows else [])}
+        self._unsure = names.difference(map(self._name, filter(graph.__contains__, rows))) if context.as_sql else set()
+
+    def _name(self, revision_id: str) -> str:
+        return self._graph.kept.get(self._graph[revision_id].package, self._context.version_table)
+
+    def _ensure_all(self, purge: bool = False) -> None:  # noqa: FBT001, FBT002 (Alembic's signature)
+        for name in (*self._needed, self._context.version_table):
+            self._context._version = _version_table(self._context, name)
+            self._ensure(purge)
+
+    def selecting(self, revision_id: str) -> Callable[[], None]:
+        """Return a function that makes Alembic write the rows of a revision into the right table."""
+        name = self._name(revision_id)
+        self._needed[name] = None
+        table = _version_table(self._context, name)
+
+        def select() -> None:
+            if name in self._unsure:
+                self._unsure.discard(name)
+                self._context.execute(CreateTable(table, if_not_exists=True))
+            self._context._version = table
+
+        return select
+
+
+def _version_table(context: MigrationContext, name: str) -> Table:
+    return context.impl.version_table_impl(
+        version_table=name,
+        version_table_schema=context.version_table_schema,
+        version_table_pk=context.opts.get("version_table_pk", True),
+    )
+
+
+def places_of(context: MigrationContext, rows: Rows) -> Places:
+    """Return where the version rows of a database are.
+
+    :param rows: the rows, if no package has a table of its own.
+    """
+    name = context.version_table
+    return context.opts.get(_PLACES) or Places(name, context.version_table_schema, rows={name: rows})
+
+
+def write_moves(context: MigrationContext, stored: Tables, wanted: Tables) -> None:
+    """Write the SQL that moves version rows between tables, in one transaction."""
+
+    def rows_of(tables: Tables) -> set[tuple[str, str]]:
+        return {(name, row) for name, rows in tables.items() for row in rows}
+
+    with context.begin_transaction(_per_migration=True):
+        for name, row in sorted(rows_of(wanted) - rows_of(stored)):
+            table = _version_table(context, name)
+            if not stored.get(name):
+                context.execute(CreateTable(table, if_not_exists=True))
+            context.execute(table.insert().values(version_num=_literal(row)))
+        for name, row in sorted(rows_of(stored) - rows_of(wanted)):
+            table = _version_table(context, name)
+            context.execute(table.delete().where(table.c.version_num == _literal(row)))
+
+
+def _literal(row: str) -> ColumnElement[str]:
+    quoted = row.replace("'", "''")
+    return literal_column(f"'{quoted}'")
+
+
+def write_rows(context: MigrationContext, stored: Tables, wanted: Tables, record: Callable[[], None]) -> None:
+    """Replace the rows of version tables, in one transaction.
+
+    :param stored: the present rows of each table.
+    :param wanted: the rows that each table should have. A table that gets its first row is created.
     :param record: called in that transaction.
     :raises DatabaseError: if the connection was lost during the commit, so that its outcome is unknown.
     """
@@ -572,11 +676,17 @@ def write_rows(
         return
     if not connection.in_transaction():
         connection.begin()
-    if sorted(map(str, before)) != sorted(after):
-        context._ensure_version_table()
-        connection.execute(context._version.delete())
-        for row in sorted(after):
-            connection.execute(context._version.insert().values(version_num=row))
+    changed = {
+        _version_table(context, name): sorted(rows)
+        for name, rows in wanted.items()
+        if sorted(map(str, stored.get(name, ()))) != sorted(rows)
+    }
+    for table in (table for table, rows in changed.items() if rows):
+        table.create(connection, checkfirst=True)  # first, because some databases would commit the other statements
+    for table, rows in changed.items():
+        connection.execute(table.delete())
+        for row in rows:
+            connection.execute(table.insert().values(version_num=row))
     record()
     try:
         connection.commit()
@@ -656,43 +766,82 @@ def show_present_folders(script: ScriptDirectory, project: Project) -> None:
     script.revision_map = present.revision_map
 
 
-def with_exact_rows(fn: Work) -> Work:
+def with_exact_rows(fn: Work, project: Project) -> Work:
     """Wrap the work of a plain Alembic command so that its steps write the same version rows as Ampho's steps."""
+    graph = project.graph
 
     def work(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
         rows, script = None, context.script
+        tables = KeptTables(context, graph, heads) if graph.kept else None
         for step in fn(heads, context):
+            if rows is None and _PLACES in context.opts:
+                _check_can_write(context.opts[_PLACES], Applied.from_rows(graph, heads), step)
             if type(step) is not RevisionStep or script is None:
                 yield step
                 continue
             if rows is None:
-                rows = VersionRows(heads, lambda revision_id: script.get_revision(revision_id)._all_down_revisions)
+                below = graph.row_parents if graph.kept else lambda rid: script.get_revision(rid)._all_down_revisions
+                rows = VersionRows(heads, below)
             direction = Direction.UPGRADE if step.is_upgrade else Direction.DOWNGRADE
-            yield ExactStep(script, step.revision, direction, rows)
+            select = tables.selecting(step.revision.revision) if tables else None
+            if tables and not context.as_sql:
+                context._ensure_version_table()
+            yield ExactStep(script, step.revision, direction, rows, select)
 
     return work
 
 
-def hide_table(environment: EnvironmentContext, name: str | None) -> None:
-    """Exclude a table when ``env.py`` compares the models with the database.
+def _check_can_write(places: Places, applied: Applied, step: RevisionStep) -> None:
+    """Raise an error if a plain Alembic command would write version rows into the wrong table."""
+    if type(step) is not RevisionStep:
+        raise CommandError(
+            f"Alembic's stamp command cannot write the tables in {VERSION_TABLES}. Use 'ampho db-stamp'."
+        )
+    if not places.are_final(places.wanted(applied.graph, applied.rows)):
+        raise CommandError(
+            f"Not all version rows are in the tables that {VERSION_TABLES} says. Run 'ampho db-up' first, which moves"
+            " them."
+        )
+
+
+def adapt_context(environment: EnvironmentContext, project: Project) -> None:
+    """Hide Ampho's tables when ``env.py`` compares the models with the database, and read all version tables.
 
     The option is set after ``configure()``, because as an argument it would collide with the user's ``include_name``.
     """
     configure = environment.configure
 
-    def configure_and_hide(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (passed on)
+    def configure_and_adapt(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (passed on)
         configure(*args, **kwargs)
-        options = environment.get_context().opts
-        options["include_name"] = without_table(name, options.get("include_name"))
+        context = environment.get_context()
+        context.opts["include_name"] = without_tables(project.own_tables, context.opts.get("include_name"))
+        if project.version_tables and not context.as_sql:
+            _read_own_tables(context, project)
 
-    environment.configure = configure_and_hide  # type: ignore[method-assign]  # only for this run
+    environment.configure = configure_and_adapt  # type: ignore[method-assign]  # only for this run
 
 
-def without_table(name: str | None, users: Callable[..., object] | None) -> Callable[..., bool]:
-    """Return an ``include_name`` function that excludes a table, and everything that ``users`` excludes."""
+def _read_own_tables(context: MigrationContext, project: Project) -> None:
+    """Make Alembic read the version rows of all tables, as if they were in one."""
+    shared, read = context._version, context.get_current_heads
+
+    def get_current_heads() -> Rows:
+        context._version = shared
+        rows, connection = read(), context.connection
+        if connection is not None:
+            names = (context.version_table, context.version_table_schema, project.settings.journal_table)
+            own = project.version_tables
+            rows, context.opts[_PLACES] = Places.read(connection, project.graph, names, own, rows)
+        return rows
+
+    context.get_current_heads = get_current_heads  # type: ignore[method-assign]  # only for this run
+
+
+def without_tables(names: Container[str | None], users: Callable[..., object] | None) -> Callable[..., bool]:
+    """Return an ``include_name`` function that excludes tables, and everything that ``users`` excludes."""
 
     def include_name(item: str | None, type_: str, parents: dict[str, Any]) -> bool:
-        return not (type_ == "table" and item == name) and (users is None or bool(users(item, type_, parents)))
+        return not (type_ == "table" and item in names) and (users is None or bool(users(item, type_, parents)))
 
     return include_name
 

@@ -22,7 +22,7 @@ from ampho.database.protection import Protection
 from ampho.database.recorder import JournalTable
 from ampho.database.statement import Statement
 from ampho.database.transaction import StepTransaction
-from ampho.database.version_rows import Applied, check_not_elsewhere
+from ampho.database.version_rows import Applied, check_not_elsewhere, owing_state
 from ampho.errors import AmphoError, PlanChangedError
 from ampho.history.graph import Graph
 from ampho.migrate.across import segment_plan
@@ -41,7 +41,7 @@ from ampho.migrate.plan import (
     unfinished_error,
 )
 from ampho.migrate.project import Project
-from ampho.migrate.queries import check_not_in_use, has_known_table, journal_table, query, query_known_table
+from ampho.migrate.queries import check_not_in_use, has_known_table, open_journal, query, query_known_table
 from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
 from ampho.status import advice
 
@@ -248,7 +248,7 @@ class Executor:
 
     def _nothing_to_do(self, rows: tuple[str, ...], journal: Journal) -> Run | None:
         plan = None if journal.unfinished else self._planned(rows, journal)
-        if plan is None or plan.steps:
+        if plan is None or plan.steps or self._owing(rows, journal) is not None:
             return None
         self._of_run.announce(plan)
         return Run(plan, ())
@@ -352,10 +352,9 @@ class Executor:
         from ampho.migrate.alembic import ensure_version_table, follow_in_blocks, load_steps
 
         connection = migrating.connection
-        table = journal_table(self.project, context)
+        table, journal = open_journal(self.project, context, rows)
         if table is not None:
             table.aside = migrating.transaction.own
-        journal = table.read() if table else Journal()
         self._check_finished(journal, table, connection)
         is_first = self._plan is None
         if is_first and not rows:
@@ -365,13 +364,13 @@ class Executor:
         left, then = plan.steps, rows
         if owing is not None:
             left, then = rest_of(plan, replace(owing, taken=())).steps, owing.rows
-        steps = load_steps(script, graph, then, left, is_async=context.dialect.is_async)
+        steps = load_steps(script, graph, then, left, context, is_async=context.dialect.is_async)
         if is_first:
             self._of_run.announce(plan)
         if owing is not None:
             self._take_over(plan, owing, rows, context, table)
         parents = self._parents(graph)
-        if steps and not rows:
+        if steps and (graph.kept or not rows):
             ensure_version_table(context)
         follow_in_blocks(context)
         if migrating.tables is not None:
@@ -399,9 +398,11 @@ class Executor:
         return lambda revision_id: (self._graph if revision_id in self._graph else graph).parents(revision_id)
 
     def _owing(self, rows: tuple[str, ...], journal: Journal) -> Applied | None:
-        """Return the state of a database whose rows do not name yet what it has; None for any other database."""
-        applied = Applied.from_rows(self._graph, rows, journal) if self._graph.has_replacements else None
-        return applied if applied is not None and set(applied.rows) != set(rows) else None
+        """Return the state of a database whose rows do not name yet what it has, or are in wrong tables; else None."""
+        places = journal.places
+        if not (places.own or self._graph.has_replacements):
+            return None
+        return owing_state(Applied.from_rows(self._graph, rows, journal), rows, places)
 
     def _take_over(
         self,
@@ -411,16 +412,21 @@ class Executor:
         context: MigrationContext,
         table: JournalTable | None,
     ) -> None:
-        """Record the revisions that the database has because it has all that they replace.
+        """Record the revisions that the database has because it has all that they replace, and move rows.
 
         :raises _RowsChangedError: because that changes the version rows.
         """
-        from ampho.migrate.alembic import write_rows
+        from ampho.migrate.alembic import places_of, write_rows
+
+        graph, places = applied.graph, places_of(context, rows)
+        wanted = places.wanted(applied.graph, applied.rows)
+        outcomes = dict.fromkeys(places.moved(wanted), Outcome.MOVED) | dict.fromkeys(applied.taken, Outcome.REPLACED)
 
         def record() -> None:
             if table is not None:
-                for revision in map(applied.graph.__getitem__, applied.taken):
-                    table.note(revision, "upgrade", applied.graph.parents(revision.id), Outcome.REPLACED)
+                for revision_id in graph.sort(outcomes):
+                    parents = graph.parents(revision_id)
+                    table.note(graph[revision_id], "upgrade", parents, outcomes[revision_id])
 
         if table is not None:
             table.ensure()  # before the rows are written, because some databases would commit them here
@@ -428,7 +434,7 @@ class Executor:
         steps, begun = [step for step in plan.steps if step.revision.id in applied.taken], time.perf_counter()
         for step in steps:
             self._observers.notify(Observer.started, step)
-        write_rows(context, rows, applied.rows, record)
+        write_rows(context, places.rows, wanted, record)
         for step in steps:
             self._done.append(StepRun(step, (time.perf_counter() - begun) / len(steps)))
             self._observers.notify(Observer.applied, step, self._done[-1].duration)

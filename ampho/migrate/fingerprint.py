@@ -61,6 +61,7 @@ def _environment(project: Project, server: str, x: Sequence[str], key: str) -> s
             f"{dialect.name} {project.url.drivername} {sorted(project.url.query.items())} {server}",
             f"{project.home} {project.settings.journal_table} {list(x)} {key!r}",
             hashlib.sha256(read_bytes(str(project.env_folder / "env.py"))).hexdigest(),
+            *(f"{package} {table}" for package, table in sorted(project.version_tables.items())),
             *_configuration(project),
             *_described(project.options),
             *(f"{each.schema} {' '.join(_described(each.naming_convention))}" for each in metadata),

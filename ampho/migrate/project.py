@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ampho._text import counted, did_you_mean, listed, shown_path
+from ampho._text import counted, describe, did_you_mean, listed, shown_path
 from ampho.errors import (
     ConfigurationError,
     DatabaseNameError,
@@ -32,7 +32,7 @@ from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_pack
 from ampho.history.replaced import Replaced
 from ampho.history.revision import read_replaced, read_revisions
 from ampho.history.specifier import find_target, parse
-from ampho.settings import DATABASES, DEFAULT_DATABASE, Settings
+from ampho.settings import DATABASES, DEFAULT_DATABASE, VERSION_TABLES, OwnTable, Settings, own_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,7 +176,51 @@ class Project:
         names = [package.name for package in self.packages]
         revisions = (revision for package in self.packages for revision in read_revisions(package))
         replaced = Replaced(partial(read_replaced, self.packages))
-        return Graph(revisions, names, self.not_installed, replaced)
+        kept = {name: table.name for name, table in self.version_tables.items() if table.keep}
+        return Graph(revisions, names, self.not_installed, replaced, kept)
+
+    @cached_property
+    def version_tables(self) -> Mapping[str, OwnTable]:
+        """The version tables that packages have of their own, by package.
+
+        :raises ConfigurationError: if the setting names a package or a table wrongly.
+        """
+        if not (setting := self.settings.version_tables):
+            return {}
+        names = [*(package.name for package in self.packages), *self.not_installed]
+        if self.whole is not None:
+            return {name: table for name, table in self.whole.version_tables.items() if name in names}
+        if callable(setting):
+            return dict(self._called(setting, names))
+        for name in setting.keys() - {*names}:
+            if guess := did_you_mean(name, {*names} - setting.keys()):
+                raise ConfigurationError(
+                    f"{VERSION_TABLES} names {name!r}, which is not a listed package. {guess}",
+                    setting=VERSION_TABLES.name,
+                )
+        return {name: table for name in names if (table := setting.get(name)) is not None}
+
+    def _called(self, function: Callable[[str], object], names: Iterable[str]) -> Iterator[tuple[str, OwnTable]]:
+        for name in names:
+            try:
+                table = own_table(function(name))
+            except Exception as exc:
+                raise ConfigurationError(
+                    f"The function in {VERSION_TABLES} fails for {name}, or returns neither None, a name, nor a"
+                    f" dictionary with table and keep: {describe(exc)}",
+                    setting=VERSION_TABLES.name,
+                ) from exc
+            if table is not None:
+                yield name, table
+
+    @property
+    def own_tables(self) -> frozenset[str]:
+        """The names of the journal's table and of the version tables of packages, which may not be listed."""
+        tables, setting = (self.whole or self).version_tables, self.settings.version_tables
+        listed = () if callable(setting) else filter(None, setting.values())
+        return frozenset(
+            filter(None, [self.settings.journal_table, *(each.name for each in (*listed, *tables.values()))])
+        )
 
     def graph_of(self, home: str) -> Graph:
         """Return the graph of the packages that live in a database, or in each database of a group."""

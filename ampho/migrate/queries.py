@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from sqlalchemy import String, column, select, table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ampho.database.journal import Entry, Journal
@@ -21,6 +21,7 @@ from ampho.database.recorder import JournalTable
 from ampho.database.schema import check_version_table, schema_of
 from ampho.database.url import database_error
 from ampho.database.version_rows import VERSION_TABLE, Applied, check_not_elsewhere
+from ampho.database.version_tables import MOST, Places, rows_of, tables_like_it
 from ampho.errors import ConfigurationError, DatabaseError, RevisionFileError
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
@@ -56,7 +57,7 @@ def status(
     observer: Observer | None = None,
 ) -> DatabaseStatus:
     """Return the state of the database, with counts per package; see :meth:`ampho.commands.Commands.status`."""
-    from ampho.status.summary import database_status
+    from ampho.status.summary import database_status, unread_remedy
 
     if check:
         project.check_migratable(None)
@@ -68,9 +69,33 @@ def status(
         if check:
             advice.check_installed(applied)
         _warn_of_syntax(project.graph, applied, observer)
-        return database_status(project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning)
+        found = database_status(
+            project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning
+        )
+        unread = _unread_tables(project, connection, journal.places)
+        return replace(found, unread_tables=(*unread,), unread_tables_remedy=unread_remedy(unread)) if unread else found
 
     return query(project, connection, x, count)
+
+
+def _unread_tables(project: Project, connection: Connection, places: Places) -> dict[str, str]:
+    """Map the tables that look like version tables, but are nobody's, to the packages that they may belong to.
+
+    A table of another database of the app, under another name for the same database, has revisions of that database.
+    """
+    whole, schema = project.whole or project, places.schema
+    known, found = {places.shared, str(version_table(whole)[0]), *project.own_tables}, dict[str, str]()
+    for name in tables_like_it(connection, "%version%", schema):
+        if name in known or len(connection.dialect.get_columns(connection, name, schema=schema)) != 1:
+            continue
+        rows: tuple[str, ...] = ()
+        with suppress(DBAPIError), connection.begin_nested():  # another user's table may not be readable
+            rows = rows_of(connection, name, schema, MOST)
+        owners = [whole.graph[row].package for row in rows if whole.graph.has_file(row)]
+        here = [owner for owner in owners if owner in project.graph.packages]
+        if here or (rows and not owners):
+            found[name] = here[0] if here else ""
+    return found
 
 
 def current(project: Project, connection: Connection, *, verbose: bool = False, x: Sequence[str] = ()) -> CurrentState:
@@ -220,10 +245,13 @@ def query_known_table(
     def look() -> T:
         rows: tuple[str, ...] = ()
         if connection.dialect.has_table(connection, name, schema=schema):
-            query = select(column("version_num", String)).select_from(table(name, schema=schema))
-            rows = tuple(row[0] for row in connection.execute(query))
+            rows = rows_of(connection, name, schema)
         journal_name = project.settings.journal_table
-        journal = JournalTable(connection, journal_name, schema).read() if journal_name else Journal()
+        places = Places(name, schema, rows={name: rows})
+        if own := project.version_tables:
+            rows, places = Places.read(connection, project.graph, (name, schema, journal_name), own, rows)
+        table = JournalTable(connection, journal_name, schema) if journal_name else None
+        journal = table.read(places) if table else Journal(places=places)
         if about_change and not rows:
             check_not_elsewhere(connection, project.graph, name, journal)
         return question(rows, journal)
@@ -282,13 +310,22 @@ def query_env(
     answers: list[T] = []
 
     def work(rows: tuple[str, ...], context: MigrationContext, script: object) -> tuple[()]:
-        table = journal_table(project, context)
-        answers.append(question(rows, table.read() if table else Journal(), context))
+        answers.append(question(rows, open_journal(project, context, rows)[1], context))
         return ()
 
     check_not_in_use(connection)
     _with_new_tables(connection, lambda: EnvironmentRun(project, connection, x, command or ASK).run(work))
     return answers[0]
+
+
+def open_journal(
+    project: Project, context: MigrationContext, rows: tuple[str, ...]
+) -> tuple[JournalTable | None, Journal]:
+    """Return the journal's table, as :func:`journal_table` does, and the journal, which knows where the rows are."""
+    from ampho.migrate.alembic import places_of
+
+    table, places = journal_table(project, context), places_of(context, rows)
+    return table, table.read(places) if table else Journal(places=places)
 
 
 def journal_table(project: Project, context: MigrationContext) -> JournalTable | None:

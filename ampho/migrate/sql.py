@@ -6,8 +6,8 @@ The SQL is complete; if any of it cannot be written, an error is raised.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import CompileError
 from ampho._text import describe, listed, place
 from ampho.database.journal import Journal
 from ampho.database.schema import select_schema
-from ampho.database.version_rows import check_not_elsewhere
+from ampho.database.version_rows import Applied, check_not_elsewhere, owing_state
 from ampho.errors import RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
@@ -40,11 +40,19 @@ _NEED_DATABASE = ("reads data", "reads the database", "batch mode", "MockConnect
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The state that the SQL starts from: the version rows, whether the version table exists, and the journal."""
+    """The state that the SQL starts from.
+
+    :ivar rows: the version rows.
+    :ivar has_table: whether the app's version table exists.
+    :ivar journal: the journal.
+    :ivar moved: the rows that the SQL puts into other tables first, by the names of all tables; empty if there are
+        none.
+    """
 
     rows: tuple[str, ...]
     has_table: bool
     journal: Journal = field(default_factory=Journal)
+    moved: Mapping[str, Sequence[str]] = field(default_factory=dict[str, list[str]])
 
 
 def upgrade_sql(
@@ -102,7 +110,7 @@ def _render(
         raise environment.refused(
             f"suppresses the failure of revision {writer.current.revision.id}. Do not catch the exception"
         )
-    return f"{select_schema(connection)}{writer.output.getvalue()}" if plan.steps else ""
+    return f"{select_schema(connection)}{writer.output.getvalue()}" if plan.steps or state.moved else ""
 
 
 def _check_not_replaced(graph: Graph, rows: Iterable[str]) -> None:
@@ -164,7 +172,11 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
         check_finished(journal)
         if not rows:
             check_not_elsewhere(connection, project.graph, context.version_table, journal)
-        return _Start(rows, has_version_table(context), journal)
+        start, places = _Start(rows, has_version_table(context), journal), journal.places
+        if not places.own:
+            return start
+        state = owing_state(Applied.from_rows(project.graph, rows, journal), rows, places)
+        return replace(start, rows=state.rows, moved=places.wanted(state.graph, state.rows)) if state else start
 
     return query_env(project, connection, x, look)
 
@@ -219,10 +231,12 @@ class _Writer:
         self.current: Step | None = None
 
     def work(self, rows: tuple[str, ...], context: MigrationContext, script: GraphScripts) -> Iterator[RevisionStep]:
-        from ampho.migrate.alembic import leave_version_table, load_steps, refuse_results
+        from ampho.migrate.alembic import leave_version_table, load_steps, refuse_results, write_moves
 
-        steps = load_steps(script, self.graph, self.start.rows, self.plan.steps, is_async=self.takes_async)
+        steps = load_steps(script, self.graph, self.start.rows, self.plan.steps, context, is_async=self.takes_async)
         refuse_results(context)
+        if self.start.moved:
+            write_moves(context, self.start.journal.places.rows, self.start.moved)
         if self.start.has_table:
             leave_version_table(context)
         for step, alembic_step in zip(self.plan.steps, steps, strict=True):

@@ -73,7 +73,7 @@ def stamp(
     def verify(known: AbstractSet[str], context: MigrationContext) -> tuple[str, ...]:
         if verification is None:
             return ()
-        own = tables_of_alembic(context, project.settings.journal_table)
+        own = tables_of_alembic(context, project.own_tables)
         return verification.check(known, connection, own, specifier)
 
     spec = parse(specifier)
@@ -242,22 +242,24 @@ def _write(
         doubtful = {*was.diverged(journal), *was.edited(journal)} if packages else set()
         affirmed = {rid for rid in doubtful & known if was.package(rid) in packages}
         denied = {rid for rid in before.uncertain - known if before.package(rid) in packages}
-        taken = {*before.taken} & known
+        wanted = journal.places.wanted(before.graph, after)
+        outcomes = dict.fromkeys(journal.places.moved(wanted), Outcome.MOVED)
+        outcomes |= dict.fromkeys({*before.taken} & known, Outcome.REPLACED)
         changes = {"upgrade": (known - was.known) | affirmed, "downgrade": (was.known - known) | denied}
-        if table is not None and (taken or any(changes.values())):
+        if table is not None and (outcomes or any(changes.values())):
             table.ensure()  # before the rows are written, because some databases would commit them here
 
         def record() -> None:
             if table is not None:
                 for entry in entries:
                     table.resolve(entry)
-                for rid in was.graph.sort(taken):
-                    table.note(was.graph[rid], "upgrade", was.graph.parents(rid), Outcome.REPLACED)
+                for rid in was.graph.sort(outcomes):
+                    table.note(was.graph[rid], "upgrade", was.graph.parents(rid), outcomes[rid])
                 for direction, ids in changes.items():
                     for rid in was.graph.sort(ids):
                         table.note(was.graph[rid], direction, was.graph.parents(rid), outcome)
 
-        write_rows(context, rows, after, record)
+        write_rows(context, journal.places.rows, wanted, record)
         # A row may be NULL in a table that another tool created.
         return Stamped(tuple(sorted(map(str, rows))), after, was.graph.sort(affirmed), notes=notes)
 

@@ -203,7 +203,10 @@ def _superfluous(item: Item, own: Mapping[str, str], fold: Callable[[str], str])
     return item.label if item.name else str(item)
 
 
-def tables_of_alembic(context: MigrationContext, journal: str | None) -> list[str]:
-    """Return the names of the version table and of the journal, with and without their schema."""
-    names = [name for name in (context.version_table, journal) if name]
+def tables_of_alembic(context: MigrationContext, own: Collection[str]) -> list[str]:
+    """Return the names of the version tables and of the journal, with and without their schema.
+
+    :param own: the names of those that ``env.py`` does not configure.
+    """
+    names = [context.version_table, *own]
     return [*names, *(f"{context.version_table_schema}.{name}" for name in names)]

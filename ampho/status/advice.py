@@ -111,7 +111,11 @@ def explain_missing(applied: Applied, ids: Sequence[str]) -> str:
     ways = ways_to_forget(applied, reversed(applied.graph.sort(ids)))
     forget = " and ".join(ways) if len(ways) <= _SHOWN else "'ampho db-forget REVISION', the last one first"
     what = "the revision" if len(ids) == 1 else "the revisions"
-    return f"{_or(reasons)}. {_capitalized(_or([*reasons.values(), f'forget {what} with {forget}']))}"
+    if tables := {applied.tables[rid] for rid in ids if rid in applied.tables}:
+        where = f"the version table {listed(sorted(tables))} has {'it' if len(ids) == 1 else 'them'}, and "
+    else:
+        where = ""
+    return f"{where}{_or(reasons)}. {_capitalized(_or([*reasons.values(), f'forget {what} with {forget}']))}"
 
 
 def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:

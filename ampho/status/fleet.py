@@ -20,7 +20,8 @@ class MemberState:
     :ivar rows: its version rows.
     :ivar findings: the differences between it and the code.
     :ivar error: why it could not be looked at; None if it could.
-    :ivar taken: the revisions that the next upgrade only records, because all that they replace is applied.
+    :ivar taken: the revisions that the next upgrade only records, because all that they replace is applied, or because
+        their version rows are in other tables than they should be.
     """
 
     database: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
 from ampho.history.specifier import find_branch
+from ampho.settings import VERSION_TABLES
 from ampho.status.deployment import Status
 from ampho.status.state import DatabaseState, Mark, marks, missing_states
 
@@ -83,9 +84,13 @@ class DatabaseStatus(DatabaseState[PackageStatus]):
     It has all attributes of :class:`ampho.status.state.DatabaseState`.
 
     :ivar edited: the ids of applied revisions whose files were changed after they ran.
+    :ivar unread_tables: the tables that look like version tables, but are not those of the app or of a package.
+    :ivar unread_tables_remedy: what to do about these tables; empty if there are none.
     """
 
     edited: tuple[str, ...] = ()
+    unread_tables: tuple[str, ...] = ()
+    unread_tables_remedy: str = ""
 
     @property
     def pending(self) -> int:
@@ -135,6 +140,16 @@ def database_status(
     return replace(
         found, packages=tuple(replace(one, remedy=beginning(one.package)) if one.is_empty else one for one in counted)
     )
+
+
+def unread_remedy(tables: Mapping[str, str]) -> str:
+    """Return what to do about tables that look like version tables.
+
+    :param tables: the packages that the tables may belong to, by table; an empty string if nothing is known.
+    """
+    example = ", ".join(f'"{package or "PACKAGE"}": "{name}"' for name, package in tables.items())
+    it, belongs = ("it", "belongs to a package") if len(tables) == 1 else ("they", "belong to packages")
+    return f"if {it} {belongs}, set {VERSION_TABLES} = {{{example}}}"
 
 
 def _implied(applied: Applied) -> frozenset[str]:

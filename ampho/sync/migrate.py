@@ -70,7 +70,7 @@ def use_packages(migrate: Migrate) -> None:
         from ampho._text import shown_path
         from ampho.errors import ConfigurationError
         from ampho.history.host import TEMPLATES
-        from ampho.migrate.alembic import set_locations, without_table
+        from ampho.migrate.alembic import set_locations, without_tables
 
         extension = current_app.extensions.get("ampho")
         if extension is None:
@@ -90,7 +90,7 @@ def use_packages(migrate: Migrate) -> None:
             )
         # Flask-Migrate's own env.py does not exclude the table of the journal, so autogenerate would drop this table.
         options = app.extensions[KEY].configure_args
-        options["include_name"] = without_table(project.settings.journal_table, options.get("include_name"))
+        options["include_name"] = without_tables(project.own_tables, options.get("include_name"))
         if script_location and Path(migrate.directory).is_dir():
             config.set_main_option("script_location", script_location.replace("%", "%%"))
         return config

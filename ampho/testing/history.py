@@ -165,7 +165,7 @@ class History:
     def _own_tables(self) -> set[str]:
         """Return the names of the tables of Alembic and Ampho."""
         project = self._project()
-        return {project.settings.journal_table or "", str(project.options.get("version_table") or "alembic_version")}
+        return {*project.own_tables, str(project.options.get("version_table") or "alembic_version")}
 
     def _schema(self, name: str) -> set[str]:
         with self._connection(name) as connection:

@@ -1,11 +1,13 @@
 """The version rows are exact after every step, whatever the graph: real revisions, run through Alembic on SQLite.
 
 ``AMPHO_PROPERTY_GRAPHS`` is the number of random graphs; each gets 12 random commands. A failure names the seed of its
-graph and what was typed until then.
+graph and what was typed until then. In every fourth graph, some packages have version tables of their own, and are
+taken over or kept, which changes from time to time.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
@@ -13,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graphs import History, failing, log_engine, logged, random_history, version_rows
@@ -153,6 +156,8 @@ class Witness(Observer):
     def __init__(self, model: Model, engine: Engine) -> None:
         self.model = model
         self.engine = engine
+        self.tables: dict[str, dict[str, Any]] | None = None
+        self.is_final = True
 
     def applied(self, step: Step, duration: float) -> None:
         revision, applied = step.revision.id, self.model.applied
@@ -162,12 +167,32 @@ class Witness(Observer):
         else:
             applied.remove(revision)
             assert not self.model.history.standing_on([revision], applied), f"{revision} before what stands on it"
+        self.is_final = True
         self.check()
 
     def check(self) -> None:
         applied = self.model.applied
         assert logged(self.engine) == applied
-        assert version_rows(self.engine) == self.model.history.tips(applied)
+        if self.tables is not None:
+            self.check_tables()
+        else:
+            assert version_rows(self.engine) == self.model.history.tips(applied)
+
+    def check_tables(self) -> None:
+        """Check the rows of each table, or only that all are there, before a run has moved them."""
+        history, found = self.model.history, dict[str, set[str]]()
+        for revision in self.model.applied:
+            table = (self.tables or {}).get(history.revisions[revision].package, {})
+            found.setdefault(table["table"] if table.get("keep") else "alembic_version", set()).add(revision)
+        present = {name: version_rows(self.engine, name) for name in self.names}
+        if self.is_final:
+            assert present == {name: history.tips(found.get(name, ())) for name in self.names}
+        rows = set().union(*present.values())
+        assert history.with_ancestors(rows) == self.model.applied, "whatever the tables"
+
+    @property
+    def names(self) -> list[str]:
+        return ["alembic_version", *(f"{name}_version" for name in self.model.history.packages)]
 
 
 @dataclass
@@ -206,6 +231,9 @@ def run_graph(seed: int, folder: Path, tally: Tally) -> None:
     try:
         for _ in range(COMMANDS):
             command = witness.model.any_command(rng)
+            if seed % 4 == 3 and rng.random() < 0.4:
+                project = with_tables(project, witness, rng)
+                typed.append(f"{witness.tables}")
             typed.append(str(command))
             run_command(project, witness, command, rng, tally)
         typed.append("db-up")
@@ -218,6 +246,23 @@ def run_graph(seed: int, folder: Path, tally: Tally) -> None:
         shutil.rmtree(folder)
 
 
+def with_tables(project: Project, witness: Witness, rng: random.Random) -> Project:
+    """Return the project with other version tables of packages."""
+    chosen = [name for name in witness.model.history.packages if rng.random() < 0.6]
+    witness.tables = {name: {"table": f"{name}_version", "keep": rng.random() < 0.7} for name in chosen}
+    for name in (name for name in witness.names[1:] if not version_rows(witness.engine, name)):
+        with witness.engine.begin() as connection:  # an empty table means that all was reverted
+            connection.exec_driver_sql(f'DROP TABLE IF EXISTS "{name}"')
+    every = {f"{name}_version" for name in witness.model.history.packages if name not in chosen}
+    for name in (name for name in every if version_rows(witness.engine, name)):
+        witness.tables[name.removesuffix("_version")] = {"table": name, "keep": False}
+    witness.is_final = False
+    settings = Settings({"AMPHO_JOURNAL_TABLE": None, "AMPHO_VERSION_TABLES": witness.tables}, {})
+    found = dataclasses.replace(project, settings=settings)
+    found.__dict__.pop("graph", None)
+    return found
+
+
 def run_command(project: Project, witness: Witness, command: Command, rng: random.Random, tally: Tally) -> None:
     tally.commands += 1
     before = set(witness.model.applied)
@@ -228,6 +273,7 @@ def run_command(project: Project, witness: Witness, command: Command, rng: rando
             run = type_it(project, witness, command)
     except AmphoError as exc:
         error = exc
+    witness.is_final = witness.is_final or (run is not None and bool(run.steps))
     changed = frozenset(witness.model.applied ^ before)
     tally.steps += len(changed)
     witness.check()

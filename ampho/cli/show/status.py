@@ -160,6 +160,9 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
     elif status.packages:
         draw([partial(_wide, status), partial(_narrow, status), partial(_narrow, status, stacked=True)])
     remarks = list(_remarks(status))
+    if status.unread_tables:
+        what = f"the version table{'s' if status.unread_tables[1:] else ''} {listed(status.unread_tables)}"
+        remarks.append(f"Ampho does not read {what}; {status.unread_tables_remedy}.")
     remarks += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
     if remarks:
         say()

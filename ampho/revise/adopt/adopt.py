@@ -286,6 +286,6 @@ class _Adoption:
         graph, ids = project.graph, {each.id for each in moved}
         present = [graph.as_written(each) for each in graph.ids if graph.has_file(each) and each not in ids]
         packages = dict.fromkeys([*graph.packages, *(package.name for package in self.targets), *names])
-        graph = Graph([*present, *moved], [*packages], project.not_installed, graph.replaced)
+        graph = Graph([*present, *moved], [*packages], project.not_installed, graph.replaced, graph.kept)
         graph.check_files(graph.ancestors(ids))
         return graph

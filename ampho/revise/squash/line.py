@@ -192,7 +192,7 @@ def squashed_graph(
         ]
     )
     try:
-        return Graph([*left, *news], graph.packages, graph.not_installed, replaced)
+        return Graph([*left, *news], graph.packages, graph.not_installed, replaced, graph.kept)
     except HistoryError as exc:
         package = segments[0].new.package
         raise RevisionInputError(

@@ -96,7 +96,7 @@ def check_not_needed(project: Project, connection: Connection, package: str, *, 
 def _without_files(graph: Graph, package: str) -> Graph:
     left = [each for each in graph.replaced.by_id.values() if each.package != package]
     present = (graph.as_written(each) for each in graph.ids if graph.has_file(each))
-    return Graph(present, graph.packages, graph.not_installed, Replaced(lambda: left))
+    return Graph(present, graph.packages, graph.not_installed, Replaced(lambda: left), graph.kept)
 
 
 def _check(graph: Graph, bare: Graph, package: str, rows: tuple[str, ...], journal: Journal) -> None:

@@ -326,7 +326,7 @@ class Squash:
 
 
 def _hidden(project: Project, context: MigrationContext) -> list[str]:
-    return [str(name) for name in (context.version_table, project.settings.journal_table) if name]
+    return [str(context.version_table), *project.own_tables]
 
 
 def _with_blocks(body: Body, lines: Sequence[str]) -> Body:
