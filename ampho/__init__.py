@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ampho.migrate.stamp import Stamped
     from ampho.migrate.template import Clone, Template
     from ampho.revise.adopt.adopt import Adopted
+    from ampho.revise.adopt.parts import MovedFile, SplitRevision
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport, Violation
     from ampho.revise.squash.carried import Carried
@@ -63,6 +64,7 @@ __all__ = [
     "Mark",
     "MemberState",
     "MissingState",
+    "MovedFile",
     "Node",
     "Observer",
     "Outcome",
@@ -75,6 +77,7 @@ __all__ = [
     "RevisionRecord",
     "RevisionStatus",
     "Run",
+    "SplitRevision",
     "Squashed",
     "Stamped",
     "StateCount",
@@ -102,6 +105,7 @@ _NAMES = {
     "revise.autogenerate.generate": ("Drift", "Generated"),
     "revise.lint": ("LintReport", "Violation"),
     "revise.adopt.adopt": ("Adopted",),
+    "revise.adopt.parts": ("MovedFile", "SplitRevision"),
     "revise.squash.carried": ("Carried",),
     "revise.squash.prune": ("Pruned",),
     "revise.squash.squash": ("Squashed",),

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from ampho.migrate.template import Template
     from ampho.migrate.verify import Claim, Verification
     from ampho.revise.adopt.adopt import Adopted
+    from ampho.revise.adopt.split import Split
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.lint import LintReport
+    from ampho.revise.squash.proof import State
     from ampho.revise.squash.prune import Pruned
-    from ampho.revise.squash.squash import Squash, Squashed, State
+    from ampho.revise.squash.squash import Squash, Squashed
     from ampho.revise.writer import Initialized
     from ampho.status.deployment import Deployment
     from ampho.status.fleet import FleetStatus
@@ -85,30 +87,87 @@ class Commands:
         with without_secrets(project.url):
             return writer.init_all(project)
 
-    def adopt(self, source: str | Path | None = None, package: str | None = None, *, plan: bool = False) -> Adopted:
+    def adopt(
+        self,
+        source: str | Path | None = None,
+        package: str | Iterable[str] | None = None,
+        *,
+        plan: bool = False,
+        accept: bool = False,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Adopted:
         """Move the history of another tool, such as Flask-Migrate, Flask-Alembic, or plain Alembic, into packages.
 
-        The ids stay, and no database is changed. If the history consists of several lines, that is, of branches that
-        no ``down_revision`` connects, a line with the label of a listed package goes into that package.
+        With one package, the ids stay. If the history consists of several lines, that is, of branches that no
+        ``down_revision`` connects, a line with the label of a listed package goes into that package.
 
-        The arguments of ``context.configure()`` in its ``env.py`` are copied into the new one, with the functions that
-        they use. Whatever else it adds to the template of the tool is listed.
+        With several packages, the history is split: each package gets a first revision that creates the tables of its
+        models, and that replaces all of the old revisions, as throwaway databases prove. The old files are moved to the
+        folder ``replaced`` of the first of the packages, and are only run on databases that have a part of them.
+
+        No database is changed. The arguments of ``context.configure()`` in its ``env.py`` are copied into the new one,
+        with the functions that they use. Whatever else it adds to the template of the tool is listed.
 
         :param source: the folder that contains ``env.py``, a folder with revision files, an ``alembic.ini``, or a
             ``pyproject.toml``; by default, the folder in ``ALEMBIC`` of Flask-Alembic, ``migrations``, ``alembic.ini``,
-            or ``pyproject.toml``, whichever exists.
-        :param package: the package; by default, the only one that is configured. Its folder is created if necessary.
+            or ``pyproject.toml``, whichever exists. To split a history, it may also be the migrations folder of a
+            package.
+        :param package: the package, or several, as a list or separated by commas; by default, the only one that is
+            configured. Its folder is created if necessary.
         :param plan: whether to change nothing, and only return what would be done.
+        :param accept: with several packages, whether the new revisions may contain statements that are more than
+            changes of the schema, such as those that change data, only as comments.
+        :param x: with several packages, values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
         :return: what was moved and copied, and what is left; without revisions if there is nothing to do.
-        :raises RevisionInputError: if there is no history at ``source``, or if the package has one already.
+        :raises RevisionInputError: if there is no history at ``source``, if a package has one already, or if the schema
+            would not be the same. No file is changed then.
         :raises HistoryError: if the revisions do not form a valid graph with those of the other packages.
-        :raises PackageError: if the package cannot have a migrations folder.
+        :raises PackageError: if a package cannot have a migrations folder.
+        :raises RevisionFailedError: if an old revision fails on the throwaway database.
         """
-        from ampho.revise.adopt import adopt
+        from ampho.revise.adopt import adopt, split
 
         project = self._running.project()
         with without_secrets(project.url):
-            return adopt.adopt(project, None if source is None else Path(source), package, planned=plan)
+            names = [name.strip() for each in _as_tuple(package or ()) for name in each.split(",")]
+            path = adopt.usable_source(project, None if source is None else Path(source), names, planned=plan)
+            if len(names) < 2:
+                return adopt.adopt(project, path, names[0] if names else None, planned=plan)
+            names = [*dict.fromkeys(name.partition(":")[0] for name in names)]
+            split.complete(project, path, names)
+            work = split.Split.prepare(project, path, names, x)
+            if work is None:
+                first = project.package(names[0])
+                return adopt.Adopted(path, first.name, first.folder, is_planned=plan)
+            work.check_accepted(accept=accept or plan)
+            lost = self._prove_split(work, observer)
+            if plan:
+                return work.result()
+            work.warn(lost, observer)
+            return work.write()
+
+    def _prove_split(self, work: Split, observer: Observer | None) -> list[str]:
+        """Generate the new revisions of a split, and prove that they make the same schema as the old ones.
+
+        :return: the objects that only SQL of the old revisions creates.
+        """
+        from ampho.revise.squash.proof import catalog_of, read_state
+
+        on_scratch = partial(self._on_scratch, x=work.x)
+        home = self._running.first_home(work.first.name)
+        part = home.with_graph(work.project.graph)
+        here = [each for each in work.before if each in part.graph]  # the others live in other databases
+        before = on_scratch(part, here, partial(read_state, x=work.x), observer)
+        after = on_scratch(part, work.heads, partial(work.generate, before))
+        with work.proving(part) as new:
+            with work.naming_failure():
+                lost = on_scratch(new, work.news, partial(work.prove, before, after))
+            if work.has_others:
+                old, now = (on_scratch(each, ["heads"], partial(catalog_of, x=work.x)) for each in (part, new))
+                work.compare("change what the revisions of all packages make", old, now)
+        return lost
 
     def revision(
         self,
@@ -392,18 +451,12 @@ class Commands:
 
         :return: the objects that only SQL of the old revisions creates.
         """
-
-        def on_scratch(project: Project, specifiers: Sequence[str], look: Callable[[Project, Connection], T]) -> T:
-            return self._running.on_scratch(
-                project, specifiers, lambda on: look(on.project, on.connection), observer, x=work.x
-            )
-
+        on_scratch = partial(self._on_scratch, x=work.x)
         part = self._running.first_home(work.package)
         states: list[tuple[State, State]] = []
         for segment in work.segments:
             here = [each for each in segment.before if each in part.graph]  # the others live in other databases
-            before = on_scratch(part, here, work.read)
-            observer = None  # which has received the warnings now
+            before = on_scratch(part, here, work.read, None if states else observer)
             after = on_scratch(part, [segment.last], partial(work.generate, segment, before))
             states.append((before, after))
         lost: list[str] = []
@@ -414,6 +467,17 @@ class Commands:
             old, now = (on_scratch(each, ["heads"], work.catalog) for each in (part, new))
             work.check_heads(old, now)
         return lost
+
+    def _on_scratch(
+        self,
+        project: Project,
+        specifiers: Sequence[str],
+        look: Callable[[Project, Connection], T],
+        observer: Observer | None = None,
+        *,
+        x: Sequence[str],
+    ) -> T:
+        return self._running.on_scratch(project, specifiers, lambda on: look(on.project, on.connection), observer, x=x)
 
     def check(
         self,

@@ -104,6 +104,7 @@ PATHS: Mapping[object, Any] = {Path: str, Path | None: str | None}
 AUTOGENERATE = ("owners", "operations", "ask", "compare", "write")
 ROOMS = (
     *("history", "database", "migrate", "status", "revise", "revise.autogenerate", "cli.show"),
+    *("revise.squash", "revise.adopt"),
     *(f"revise.autogenerate.{room}" for room in AUTOGENERATE),
 )
 

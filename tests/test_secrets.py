@@ -245,6 +245,7 @@ STORY: Sequence[tuple[str | Callable[[Account], None], Sequence[int]]] = [
     ("db-rebase core", [0]),
     ("db-squash core --plan", [0]),
     ("db-adopt core/migrations --into more --plan", [0, 1]),
+    ("db-adopt core/migrations --into core,more --plan", [0, 1]),
     ("db-rev core Fifth --rev-id core_5", [0]),
     (fork_again, [0]),
     ("db-merge core --rev-id core_8", [0]),

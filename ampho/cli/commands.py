@@ -39,6 +39,7 @@ from ampho.history.homes import ANY
 if TYPE_CHECKING:
     from ampho.history.revision import Revision
     from ampho.migrate.plan import Plan, Run
+    from ampho.revise.adopt.adopt import Adopted
     from ampho.revise.squash.squash import Squashed
     from ampho.status.deployment import Deployment
     from ampho.status.fleet import FleetStatus
@@ -125,18 +126,46 @@ def db_init(ctx: click.Context, package: str | None) -> None:
     "package",
     metavar="PACKAGE",
     shell_complete=completion.any_packages,
-    help="The package that gets the history. By default, the only one that is listed.",
+    help="The package that gets the history, or several, separated by commas, over which it is split. By default, the"
+    " only one that is listed.",
 )
 @click.option("--plan", "planned", is_flag=True, help="Print what would be done, without doing it.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="With several packages, do not ask about statements that the new revisions contain only as comments.",
+)
+@_x
 @_on_files
-def db_adopt(ctx: click.Context, source: Path | None, package: str | None, planned: bool) -> None:
-    """Move the history of another tool into a package.
+def db_adopt(
+    ctx: click.Context,
+    source: Path | None,
+    package: str | None,
+    *,
+    planned: bool,
+    yes: bool,
+    x: tuple[str, ...],
+) -> None:
+    """Move the history of another tool into packages.
 
     SOURCE is the folder that contains env.py, such as 'migrations', a folder with revision files, an alembic.ini, or a
-    pyproject.toml. Without SOURCE, use what the app or the current folder has. The ids of the revisions stay the same,
-    so no database has to be changed. Of several branches, those with the label of a listed package go into it.
+    pyproject.toml. Without SOURCE, use what the app or the current folder has. With one package, the ids of the
+    revisions stay the same; of several branches, those with the label of a listed package go into it. With several
+    packages, each gets a first revision that replaces the old ones, which temporary databases prove. No database is
+    changed.
     """
-    show(ctx, call(ctx, Commands.adopt, source, package, plan=planned))
+
+    def adopt(*, plan: bool) -> Adopted:
+        return call(ctx, Commands.adopt, source, package, plan=plan, accept=True, x=x, observer=_WARNINGS)
+
+    if not planned and not yes and package and "," in package:
+        plan = adopt(plan=True)
+        if any(part.carried for part in plan.written):
+            from ampho.cli.show.revise import print_parts
+
+            print_parts(plan, before_question=True)
+            _ask("Split the history, with these statements only as comments?")
+    show(ctx, adopt(plan=planned))
 
 
 @cli.command("db-rev")

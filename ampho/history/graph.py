@@ -521,8 +521,8 @@ def _by_label(revisions: Iterable[Revision], packages: Sequence[str]) -> dict[st
 def _still_present(revision: Revision, old: Revision) -> DuplicateRevisionError:
     message = (
         f"{_located(revision)} replaces {old.id}, but that is a revision of {old.package} ({shown_path(old.path)})."
-        f" Move its file to the folder {REPLACED} beside versions, or remove it from replaces. If 'ampho db-squash' was"
-        " interrupted, run it again."
+        f" Move its file to the folder {REPLACED} beside versions, or remove it from replaces. If 'ampho db-squash' or"
+        " 'ampho db-adopt' was interrupted, run it again."
     )
     return _error(DuplicateRevisionError, revision, message)
 

@@ -6,8 +6,8 @@ Such a file still is what ran, so it does not count as edited.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
-from itertools import product
 
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
@@ -15,7 +15,7 @@ from ampho.history.revision import Revision, digest_of
 
 REMARK = "# The files of the revisions that this one replaces were last in release {}."
 _REMARK = re.compile(rb"^# The files of the revisions that this one replaces were last in release (\S+)\.\n", re.M)
-_MOST = 100
+_MOST = 1000
 
 
 def pruned_release(revision: Revision) -> str:
@@ -40,25 +40,38 @@ def was(graph: Graph, revision: Revision, checksum: str) -> bool:
 
 
 def _before(graph: Graph, revision: Revision, source: bytes) -> Iterator[bytes]:
+    """Yield the content of a file as it may have been, the latest first, before one name after another was replaced."""
     written = graph.as_written(revision.id)
-    names = [name for name in (*written.down_revisions, *written.depends_on) if name in graph and graph[name].replaces]
-    bare = _REMARK.sub(b"", source)
-    for number, old in enumerate(product(*(list(_earlier(graph, name)) for name in names))):
-        if number == _MOST:
+    todo = deque([(_REMARK.sub(b"", source), (*written.down_revisions, *written.depends_on))])
+    for _ in range(_MOST):
+        if not todo:
             return
-        text = bare
-        for name, other in zip(names, old, strict=True):
-            text = text.replace(name.encode(), other.encode())
+        text, names = todo.popleft()
         yield text
+        # The new revisions that replace the same old ones have taken the place of one of these together.
+        together: dict[tuple[str, ...], list[str]] = {}
+        for name in names:
+            if replaces := _replaces(graph, name):
+                together.setdefault(replaces, []).append(name)
+        for replaces, news in together.items():
+            left = tuple(name for name in names if name not in news)
+            todo.extend((_with_old(text, news, old), (*left, old)) for old in reversed(replaces))
 
 
-def _earlier(graph: Graph, revision_id: str) -> Iterator[str]:
-    """Yield the id of a revision, and the ids of the last revisions that it replaces, directly or indirectly."""
-    yield revision_id
-    revision = graph[revision_id]
-    while revision.replaces:
-        yield revision.replaces[-1]
-        found = graph.replaced.by_id.get(revision.replaces[-1])
-        if found is None:
-            return
-        revision = found
+def _replaces(graph: Graph, name: str) -> tuple[str, ...]:
+    found = graph[name] if name in graph else graph.replaced.by_id.get(name)
+    return found.replaces if found else ()
+
+
+def _with_old(text: bytes, news: list[str], old: str) -> bytes:
+    """Return the text of a file with an old id instead of the new ones; see :func:`ampho.revise.squash.files.with_ids`.
+
+    A single string has become several in parentheses.
+    """
+    if len(news) > 1:
+        for quote in ('"', "'"):
+            joined = quote + f"{quote}, {quote}".join(news) + quote
+            text = text.replace(f"({joined})".encode(), joined.encode()).replace(
+                joined.encode(), f"{quote}{old}{quote}".encode()
+            )
+    return text.replace(", ".join(news).encode(), old.encode())

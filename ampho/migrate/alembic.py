@@ -872,7 +872,7 @@ class RevisionFiles:
         get = self._config.get_main_option
         try:
             self._script = ScriptDirectory(
-                package.folder,
+                package.folder if package.exists else TEMPLATES,
                 file_template=get("file_template") or "%(rev)s_%(slug)s",
                 truncate_slug_length=int(get("truncate_slug_length") or 40),
                 timezone=get("timezone"),

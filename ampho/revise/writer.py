@@ -342,6 +342,14 @@ def new_id(graph: Graph, package: str) -> str:
     return f"{prefix}_{seconds}"
 
 
+def not_implied(graph: Graph, down_revisions: Sequence[str], depends_on: Sequence[str]) -> tuple[str, ...]:
+    """Return the dependencies that are not implied by the parents or by other dependencies."""
+    implied = graph.ancestors(down_revisions)
+    for revision_id in depends_on:
+        implied |= graph.ancestors([revision_id]) - {revision_id}
+    return tuple(revision_id for revision_id in depends_on if revision_id not in implied)
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A revision file that has been rendered and checked, but not written.

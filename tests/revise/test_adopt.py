@@ -82,6 +82,8 @@ def test_a_folder_of_flask_migrate_goes_on_where_it_was(framework: str, project:
 
         done = each.call("adopt", "migrations", "blog")
         assert (done.revisions, done.arguments, done.by_hand) == (("one", "two"), (), ())
+        assert [each.target.name for each in done.moved] == ["one_one.py", "two_two.py"]
+        assert all(each.target.is_file() and not each.source.exists() for each in done.moved)
         assert [path.name for path in done.left] == ["README", "alembic.ini", "env.py", "script.py.mako"]
         assert each.call("current")["blog"].current == ("two",)
         assert "Nothing to do" in each.run("db-up").stdout

@@ -368,7 +368,7 @@ def test_a_squash_that_was_killed_is_completed_by_the_next(blog: Facade, project
     moved = done.moved[1]
     moved.rename(done.revisions[0].path.parent / moved.name)
 
-    assert "If 'ampho db-squash' was interrupted, run it again." in blog.error_line("db-up")
+    assert "If 'ampho db-squash' or 'ampho db-adopt' was interrupted, run it again." in blog.error_line("db-up")
     assert blog.call("squash", "blog").revisions[0].replaces == (done.revisions[0].id, ids[3])
     blog.call("upgrade")
 

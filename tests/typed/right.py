@@ -110,7 +110,7 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         Revision | None,
     )
     assert_type(ampho.merge("blog", "Join", rev_id="blog_3"), Revision)
-    assert_type(ampho.adopt("migrations", "blog", plan=True), Adopted)
+    assert_type(ampho.adopt("migrations", ["blog", "shop"], plan=True, accept=True, x=X, observer=OBSERVER), Adopted)
     assert_type(ampho.rebase("blog", x=X, observer=OBSERVER), Revision)
     assert_type(
         ampho.squash(
@@ -221,7 +221,9 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
         Revision | None,
     )
     assert_type(await ampho.merge("blog", "Join", rev_id="blog_3"), Revision)
-    assert_type(await ampho.adopt("migrations", "blog", plan=True), Adopted)
+    assert_type(
+        await ampho.adopt("migrations", ["blog", "shop"], plan=True, accept=True, x=X, observer=OBSERVER), Adopted
+    )
     assert_type(await ampho.rebase("blog", x=X, observer=OBSERVER), Revision)
     assert_type(
         await ampho.squash(

@@ -11,6 +11,7 @@ from ampho.cli.lines import say
 from ampho.cli.show import print_text
 from ampho.history.package import SETTING
 from ampho.revise.adopt.adopt import Adopted
+from ampho.revise.adopt.parts import SplitRevision
 from ampho.revise.lint import LintReport
 from ampho.revise.squash.prune import Pruned
 from ampho.revise.squash.squash import Squashed
@@ -35,6 +36,7 @@ def _(done: Adopted, ctx: click.Context) -> None:
     for each in (done, *done.others):
         if each.revisions:
             _print_moved(each, source)
+    print_parts(done)
     if not done.revisions:
         say(f"Nothing to do: {source} has no revision files that are not in {done.package} already.")
     _print_copied(done)
@@ -43,7 +45,10 @@ def _(done: Adopted, ctx: click.Context) -> None:
     for each in (done, *done.others):
         if each.hint:
             say(each.hint)
-    if done.revisions and not done.is_planned:
+    if done.written and not done.is_planned:
+        say("Throwaway databases have the same schema with the old and the new revisions. No database was changed.")
+        say("Next: 'ampho db-up' on each database, which records the new revisions where the old ones are applied.")
+    elif done.revisions and not done.is_planned:
         say("No database was changed, and none needs to be. 'ampho db-status' shows the state of each.")
 
 
@@ -51,7 +56,8 @@ def _print_copied(done: Adopted) -> None:
     if done.arguments:
         copied = "Would copy" if done.is_planned else "Copied"
         places = [shown_path(each.folder / "env.py") for each in (done, *done.others)]
-        say(f"{copied} to {', '.join(places)}: {', '.join(done.arguments)}")
+        where = "the env.py of each package" if done.written else ", ".join(places)
+        say(f"{copied} to {where}: {', '.join(done.arguments)}")
     if done.by_hand:
         say("Look at these lines, which were not copied:")
         for line in done.by_hand:
@@ -62,12 +68,36 @@ def _print_copied(done: Adopted) -> None:
 
 
 def _print_moved(done: Adopted, source: str) -> None:
-    folder, ids = shown_path(done.folder), f"{counted(len(done.revisions))}"
+    folder = shown_path(done.moved[0].target.parent if done.written else done.folder)
+    ids = counted(len(done.revisions))
     if done.is_in_place:
         verb = "Would take over" if done.is_planned else "Took over"
         say(f"{verb} {ids} of {done.package} in {folder}, with a new env.py: {listed(done.revisions)}")
     else:
         say(f"{'Would move' if done.is_planned else 'Moved'} {ids} from {source} to {folder}: {listed(done.revisions)}")
+
+
+def print_parts(done: Adopted, *, before_question: bool = False) -> None:
+    """Print the new revisions of a history that is split over several packages."""
+    for part in done.written:
+        verb = "Would write" if done.is_planned else "Wrote"
+        say(f"{verb} {shown_path(part.revision.path)}: {_tables(part)}", err=before_question)
+        if part.carried:
+            what, how, why = "these statements", "only as comments", "they are more than changes of the schema"
+            if len(part.carried) == 1:
+                what, how, why = "this statement", "only as a comment", "it is more than a change of the schema"
+            say(f"  It contains {what} {how}, because {why}:", err=before_question)
+        for each in part.carried:
+            say(f"    {each.text}", err=before_question)
+    for path in done.changed:
+        say(f"{'Would change' if done.is_planned else 'Changed'} {shown_path(path)}: it names the new revisions")
+
+
+def _tables(part: SplitRevision) -> str:
+    needed = f"; it depends on {listed(part.revision.depends_on)}" if part.revision.depends_on else ""
+    one = len(part.tables) == 1
+    what = f"the table{'' if one else 's'} {listed(part.tables)}" if part.tables else "foreign keys"
+    return f"{what}{needed}"
 
 
 @print_text.register

@@ -17,6 +17,7 @@ from ampho.migrate.project import Project
 from ampho.revise import writer
 from ampho.revise.adopt.env_py import Own, arguments_in
 from ampho.revise.adopt.move import Moves, home_of, is_interrupted, restore
+from ampho.revise.adopt.parts import MovedFile, SplitRevision
 from ampho.revise.adopt.source import Source, find
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Adopted:
     :ivar is_in_place: whether the files are in the package's folder already, so that only ``env.py`` is replaced.
     :ivar others: what goes into other packages, because of its labels.
     :ivar installed: entries for ``AMPHO_MIGRATION_PACKAGES`` of installed packages, whose files stay where they are.
+    :ivar moved: the files that were moved.
+    :ivar written: the new revisions, if the history is split over several packages; otherwise, empty.
+    :ivar changed: the files of other revisions, which name the new revisions instead of the old ones.
     """
 
     source: Path
@@ -54,29 +58,42 @@ class Adopted:
     is_in_place: bool = False
     others: tuple[Adopted, ...] = ()
     installed: tuple[str, ...] = ()
+    moved: tuple[MovedFile, ...] = ()
+    written: tuple[SplitRevision, ...] = ()
+    changed: tuple[Path, ...] = ()
 
 
-def adopt(project: Project, source: Path | None, entry: str | None, *, planned: bool = False) -> Adopted:
-    """Move the history of another tool into packages; see :meth:`ampho.commands.Commands.adopt`."""
-    app = cast("App | None", project.app)
-    source = source or find(app)
+def usable_source(project: Project, source: Path | None, names: Sequence[str], *, planned: bool) -> Path:
+    """Return the path of the history, after a command that was killed while it moved that is reverted.
+
+    :param names: the packages that are named.
+    :raises RevisionInputError: if there is no history.
+    """
+    entry = next(iter(names), "")
+    source = source or find(cast("App | None", project.app))
     if source is None:
         raise RevisionInputError(
             "There is no history here: no folder migrations, no alembic.ini, no [tool.alembic] in pyproject.toml, and"
             " no ALEMBIC in app.config. Name the folder, as in 'ampho db-adopt FOLDER'."
             f" {_for_tables(entry or 'PACKAGE')}",
-            package=entry or "",
+            package=entry,
         )
     if is_interrupted(source):
         if planned:
             raise RevisionInputError(
                 f"An earlier command was stopped while it moved the files of {shown_path(source)}. Complete it by"
                 " running it again, without --plan.",
-                package=entry or "",
+                package=entry,
             )
         restore(home_of(source))
+    return source
+
+
+def adopt(project: Project, source: Path, entry: str | None, *, planned: bool = False) -> Adopted:
+    """Move the history of another tool into packages; see :meth:`ampho.commands.Commands.adopt`."""
+    app = cast("App | None", project.app)
     old = Source.of(source, entry or "", app)
-    installed = _installed(old)
+    installed = installed_in(old)
     targets = _targets(project, replace(old, revisions=_without(old, installed)), entry)
     if not targets:
         package = writer.package_to_write(project, entry or only_package(project))
@@ -114,7 +131,7 @@ def _has_history(project: Project, package: MigrationPackage) -> bool:
     return package in project.packages and bool(project.graph.of_package(package.name))
 
 
-def _installed(old: Source) -> dict[str, tuple[Revision, ...]]:
+def installed_in(old: Source) -> dict[str, tuple[Revision, ...]]:
     """Return the revisions in the folders of installed packages, by the entry of the package."""
     found: dict[str, tuple[Revision, ...]] = {}
     for place in old.versions:
@@ -169,6 +186,10 @@ def _is_in(package: MigrationPackage, revision: Revision) -> bool:
     return not folders.isdisjoint(revision.path.resolve().parents)
 
 
+def _is_below(path: Path, package: MigrationPackage) -> bool:
+    return path.is_relative_to(package.folder)
+
+
 def _lines(old: Source) -> list[list[Revision]]:
     """Return the revisions, grouped so that no ``down_revision`` leads from one group to another."""
     groups: list[set[str]] = []
@@ -217,6 +238,7 @@ class _Adoption:
                 graph.sort(each.id for each in revisions),
                 is_planned=planned,
                 is_in_place=moves.targets.keys().isdisjoint(each.path for each in revisions),
+                moved=tuple(MovedFile(*each) for each in moves.targets.items() if _is_below(each[1], package)),
             )
             for package, revisions in self.targets.items()
         ]

@@ -74,8 +74,7 @@ class Moves:
                 self._write_tool_files(package, own)
             for path, content in self.written.items():
                 _write(path, content)
-        for folder in self._old.versions:
-            _remove_empty(folder, self._old.folder)
+        self._old.remove_empty()
 
     def _write_tool_files(self, package: MigrationPackage, own: Own) -> None:
         for name, content in writer.files_of_folder(self._project, package).items():
@@ -164,16 +163,3 @@ def _keeping(paths: Iterable[Path]) -> Iterator[None]:
         for path, content in before.items():
             path.write_bytes(content)
         raise
-
-
-def _remove_empty(folder: Path, kept: Path) -> None:
-    """Remove a folder, its subfolders, and its bytecode, as far as nothing else is in them."""
-    for each in sorted(folder.rglob("*"), reverse=True):
-        if each.name == "__pycache__":
-            shutil.rmtree(each, ignore_errors=True)
-        elif each.is_dir():
-            with suppress(OSError):
-                each.rmdir()
-    if folder != kept:
-        with suppress(OSError):
-            folder.rmdir()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from configparser import Error
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -116,6 +118,19 @@ class Source:
                 if each.name not in IGNORED and each not in self.versions and is_ours:
                     yield each
 
+    def remove_empty(self) -> None:
+        """Remove the folders of revision files, their subfolders, and bytecode, as far as nothing else is in them."""
+        for folder in self.versions:
+            for each in sorted(folder.rglob("*"), reverse=True):
+                if each.name == "__pycache__":
+                    shutil.rmtree(each, ignore_errors=True)
+                elif each.is_dir():
+                    with suppress(OSError):
+                        each.rmdir()
+            if folder != self.folder:
+                with suppress(OSError):
+                    folder.rmdir()
+
     def left(self) -> Iterator[Path]:
         """Yield the files and folders that are no longer used once the others have moved."""
         for each in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
@@ -199,7 +214,7 @@ def _places(path: Path, package: str) -> Source:
     if not path.exists():
         raise _unusable(path, package, "does not exist")
     if path.is_dir() and not (path / "env.py").is_file():
-        if not any(is_revision_file(each.name) for each in path.iterdir()):
+        if not any(is_revision_file(each.name) for each in path.iterdir()) and any(path.iterdir()):
             raise _unusable(path, package, "contains neither an env.py nor revision files")
         return Source(path, path.resolve(), (path.resolve(),))
     try:

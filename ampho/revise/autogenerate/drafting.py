@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from alembic.operations import ops
@@ -16,7 +16,7 @@ from ampho.revise.autogenerate.operations.describe import Change, describe
 from ampho.revise.autogenerate.write.directives import apply_hook, prepare, preset
 from ampho.revise.autogenerate.write.render import body
 from ampho.revise.autogenerate.write.sequence import in_order
-from ampho.revise.writer import Draft, Wish, draft_revision, single_revision
+from ampho.revise.writer import Draft, Wish, draft_revision, not_implied, single_revision
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Drafting:
         last = self._last.get(changes.package)
         new = prepare(self.project, self.graph, changes, self.wish, values, last=last)
         depends_on = tuple(dict.fromkeys([*new.depends_on, *self._dependencies(changes, left_out)]))
-        new = replace(new, depends_on=_not_implied(self.graph, new.down_revisions, depends_on))
+        new = replace(new, depends_on=not_implied(self.graph, new.down_revisions, depends_on))
         draft = draft_revision(self.project, new, body(changes))
         for text in changes.warnings:
             self.warn(text)
@@ -134,11 +134,3 @@ class Drafting:
             return heads
         have = f"has {len(heads)} heads, {', '.join(heads)}: merge them" if heads else "has no revisions: write one"
         raise RevisionInputError(f"{package} depends on {owner}, which {have} first.", package=package)
-
-
-def _not_implied(graph: Graph, down_revisions: Sequence[str], depends_on: Sequence[str]) -> tuple[str, ...]:
-    """Return the dependencies that are not implied by the parents or by other dependencies."""
-    implied = graph.ancestors(down_revisions)
-    for revision_id in depends_on:
-        implied |= graph.ancestors([revision_id]) - {revision_id}
-    return tuple(revision_id for revision_id in depends_on if revision_id not in implied)

@@ -305,13 +305,15 @@ def _compare(
     """
     check_finished(journal)
     applied = Applied.from_rows(project.graph, rows, journal)
-    owners = _owners(project, context, applied.known)
+    owners = owners_of(project, context, applied.known)
     _check_up_to_date(project.graph, applied, packages)
     return Comparison(context, owners, packages, **answers)
 
 
-def _owners(project: Project, context: MigrationContext, applied: Container[str]) -> Ownership:
+def owners_of(project: Project, context: MigrationContext, applied: Container[str] | None = None) -> Ownership:
     """Return the owners of the tables in the metadata that ``env.py`` configured.
+
+    :param applied: the ids of the applied revisions; all by default.
 
     :raises ConfigurationError: if ``env.py`` did not configure any metadata.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -130,20 +130,38 @@ def carried(revision: Revision) -> list[Carried]:
     ]
 
 
-def block(revision: Revision, place: str) -> list[str]:
+def block(revision: Revision, place: str, only: Collection[int] | None = None) -> list[str]:
     """Return these statements as lines of comments, with what they need; empty if there are none.
 
     :param place: the path of the file, as the comment names it.
+    :param only: the lines of the statements that the comment contains; by default, it contains all.
     """
     source = _Source.of(revision)
-    found = carried(revision)
+    every = carried(revision)
+    found = [each for each in every if only is None or each.line in only]
     if source is None or not found:
         return []
-    statements = source.statements()
+    left_out = {each.line for each in every} - {each.line for each in found}
+    statements = [node for node in source.statements() if node.lineno not in left_out]
     lines = [f"# From {place}, line {found[0].line}:"]
     for node in (*source.helpers(statements), *statements):
         lines += [f"#     {line}".rstrip() for line in source.code(node).splitlines()]
     return lines
+
+
+def words(revision: Revision) -> dict[int, set[str]]:
+    """Return the words in each of these statements and in what it uses, such as names of tables, by its line."""
+    source = _Source.of(revision)
+    if source is None:
+        return {}
+    statements = source.statements()
+    found: dict[int, set[str]] = {}
+    for node in statements:
+        names = _names(node)
+        used = [each for each in statements if _is_preparation(each) and _bound(each) & names]
+        parts = [node, *used, *source.helpers([node, *used])]
+        found[node.lineno] = {*re.findall(r"\w+", " ".join(map(source.code, parts)))}
+    return found
 
 
 def _is_schema(node: ast.stmt) -> bool:
@@ -223,8 +241,3 @@ def _bound(node: ast.stmt) -> set[str]:
 
 def _names(node: ast.AST) -> set[str]:
     return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-
-
-def count(found: Sequence[Carried]) -> Iterator[str]:
-    """Yield one line for each statement."""
-    return (each.text for each in found)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ampho._text import describe, shown_path
@@ -34,12 +36,12 @@ class Changed:
 
 
 def renamed(
-    graph: Graph, packages: Iterable[MigrationPackage], ids: Mapping[str, str], left: set[str]
+    graph: Graph, packages: Iterable[MigrationPackage], ids: Mapping[str, Sequence[str]], left: Collection[str]
 ) -> list[Changed]:
     """Return the revisions that name old ids, with the new ids instead. The files of installed packages are kept.
 
-    :param ids: the new ids, by the old ones.
-    :param left: the ids of revisions whose files are moved, so that they keep their content.
+    :param ids: the new ids, one or several for each old one.
+    :param left: the ids of revisions whose files keep their content.
     :raises RevisionInputError: if a file cannot be read.
     """
     found: list[Changed] = []
@@ -51,7 +53,7 @@ def renamed(
     return found
 
 
-def _renamed(revision: Revision, ids: Mapping[str, str]) -> Changed:
+def _renamed(revision: Revision, ids: Mapping[str, Sequence[str]]) -> Changed:
     try:
         source = with_ids(revision.path.read_bytes(), ids)
         after = parse_revision(source, revision.file, revision.package)
@@ -61,8 +63,8 @@ def _renamed(revision: Revision, ids: Mapping[str, str]) -> Changed:
         ) from exc
     wanted = replace(
         revision,
-        down_revisions=tuple(ids.get(each, each) for each in revision.down_revisions),
-        depends_on=tuple(ids.get(each, each) for each in revision.depends_on),
+        down_revisions=_instead(revision.down_revisions, ids),
+        depends_on=_instead(revision.depends_on, ids),
     )
     if replace(after, doc=revision.doc) != wanted:
         old, new = next(
@@ -76,15 +78,23 @@ def _renamed(revision: Revision, ids: Mapping[str, str]) -> Changed:
     return Changed(revision, after, source)
 
 
-def with_ids(source: bytes, ids: Mapping[str, str]) -> bytes:
+def _instead(names: Iterable[str], ids: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(new for name in names for new in ids.get(name, [name])))
+
+
+def with_ids(source: bytes, ids: Mapping[str, Sequence[str]]) -> bytes:
     """Return the source of a revision file with other ids in ``down_revision``, ``depends_on``, and its docstring."""
     words = re.compile(rb"(?<![\w.])(?:%s)(?![\w.])" % b"|".join(re.escape(each.encode()) for each in ids))
 
-    def put(text: bytes) -> bytes:
-        return words.sub(lambda found: ids[found[0].decode()].encode(), text)
+    def put(text: bytes, separator: str) -> bytes:
+        return words.sub(lambda found: separator.join(ids[found[0].decode()]).encode(), text)
 
     def change(old: bytes, data: bytes, *, is_docstring: bool) -> bytes:
-        return _REVISES.sub(lambda found: put(found[0]), old) if is_docstring else put(old)
+        if is_docstring:
+            return _REVISES.sub(lambda found: put(found[0], ", "), old)
+        quote = old[-1:].decode() if old[-1:] in (b"'", b'"') else '"' if b'"' in old else "'"
+        new = put(old, f"{quote}, {quote}")
+        return b"(%s)" % new if old.endswith(quote.encode()) and b"," in new else new
 
     return edit_header(source, {"down_revision", "depends_on"}, change)
 
@@ -112,6 +122,13 @@ class Files:
         before, mode = path.read_bytes(), path.stat().st_mode
         self._undo.append(lambda: _replace(path, before, mode))
         _replace(path, source, mode)
+
+    def keep(self, files: Iterable[Path], folder: Path) -> None:
+        """Restore the content of some files, and remove a new folder, if the changes are undone."""
+        self._undo.append(lambda: shutil.rmtree(folder, ignore_errors=True))
+        for path in filter(Path.is_file, files):
+            before, mode = path.read_bytes(), path.stat().st_mode
+            self._undo.append(partial(_replace, path, before, mode))
 
     def move(self, path: Path, folder: Path) -> Path:
         """Move a file to a folder, and return its new path."""

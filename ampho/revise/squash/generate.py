@@ -7,7 +7,7 @@ two functions are then exchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from ampho.migrate.alembic import Body
 from ampho.revise.autogenerate.compare.comparators import without_warnings
 from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.owners.keys import join_key
-from ampho.revise.autogenerate.owners.ownership import find_owners
 from ampho.revise.autogenerate.write.directives import apply_hook
 from ampho.revise.autogenerate.write.render import body
 from ampho.revise.squash.tidy import Tidying
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
     from ampho.database.catalog import Catalog
     from ampho.history.revision import Revision
-    from ampho.migrate.project import Project
     from ampho.revise.autogenerate.operations.changes import Changes
+    from ampho.revise.autogenerate.owners.ownership import Ownership
 
 
 def reflect(context: MigrationContext, hidden: Iterable[str]) -> MetaData:
@@ -63,40 +62,32 @@ def _schemas(connection: Connection) -> list[str | None]:
     return [None, *(name for name in names if name not in (default, "information_schema"))]
 
 
+def table_keys(connection: Connection, before: MetaData, hidden: Iterable[str]) -> list[str]:
+    """Return the keys of the tables that were in a database before a line of revisions, and of those that are now.
+
+    :param hidden: the names of tables that are left out.
+    """
+    left_out, found = {*hidden}, dict.fromkeys(before.tables)
+    for schema in _schemas(connection):
+        names = [name for name in inspect(connection).get_table_names(schema) if name not in left_out]
+        found |= dict.fromkeys(join_key(schema, name) for name in names)
+    return [*found]
+
+
 def make_schema(
-    project: Project, context: MigrationContext, package: str, before: MetaData, hidden: Iterable[str]
-) -> Changes:
-    """Return the operations that make the schema of a database from that before a line of revisions.
+    context: MigrationContext, known: Ownership, owners: Mapping[str, str], packages: Sequence[str], before: MetaData
+) -> dict[str, Changes]:
+    """Return the operations that make the schema of a database from that before a line of revisions, by package.
 
     :param context: the context of ``env.py`` for a database after the line.
-    :param package: the package of the line, to which everything counts.
-    :param before: the tables of a database before it.
+    :param known: the owners of tables and other objects, according to the models.
+    :param owners: the packages to which the tables count instead, by their keys.
+    :param before: the tables of a database before the line.
     """
-    connection = context.connection
-    assert connection is not None  # noqa: S101  # an online context has a connection
-    keys = {
-        *before.tables,
-        *(
-            join_key(schema, name)
-            for schema in _schemas(connection)
-            for name in inspect(connection).get_table_names(schema)
-            if name not in hidden
-        ),
-    }
-    known = find_owners(project, context.opts.get("target_metadata"))
-    owners = replace(
-        known,
-        models=dict.fromkeys(keys, package),
-        unowned=(),
-        elsewhere={},
-        tables=None,
-        away={},
-        columns={},
-        _others={},
-    )
+    chosen = replace(known, models=owners, unowned=(), elsewhere={}, tables=None, away={}, columns={}, _others={})
     context.opts = {**context.opts, "target_metadata": before}
-    comparison = Comparison(context, owners, [package])
-    return exchanged(comparison.packages[package])
+    comparison = Comparison(context, chosen, packages)
+    return {name: exchanged(changes) for name, changes in comparison.packages.items()}
 
 
 def exchanged(changes: Changes) -> Changes:
@@ -120,3 +111,14 @@ def rendered(changes: Changes, new: Revision, rows: tuple[str, ...], before: Cat
             package=new.package,
         )
     return body(found[0]) if found else Body("", "", "", changes.autogen.migration_context.opts)
+
+
+def with_blocks(body: Body, blocks: Iterable[Sequence[str]]) -> Body:
+    """Return a body with blocks of comments after the operations of the upgrade."""
+    lines: list[str] = []
+    for each in filter(None, blocks):
+        lines += ["", *each] if lines else each
+    if not lines:
+        return body
+    indented = "\n".join(f"    {line}".rstrip() for line in lines)
+    return replace(body, upgrades=f"{body.upgrades or 'pass'}\n\n{indented}")

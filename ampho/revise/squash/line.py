@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from ampho._text import listed
 from ampho.errors import HistoryError, RevisionInputError
-from ampho.history.files import REPLACED
 from ampho.history.graph import Graph
-from ampho.history.replaced import Replaced
 from ampho.history.revision import Revision
+from ampho.revise.squash.proof import graph_after
 from ampho.revise.writer import new_id, single_revision
 
 
@@ -175,24 +174,17 @@ def _with_time_of(graph: Graph, new: Revision) -> Graph:
 
 
 def squashed_graph(
-    graph: Graph, segments: Sequence[Segment], changed: Mapping[str, Revision], news: Iterable[Revision]
+    graph: Graph, segments: Sequence[Segment], changed: Iterable[Revision], news: Iterable[Revision]
 ) -> Graph:
     """Return the graph after squashing.
 
-    :param changed: the revisions whose files name the new revisions instead of the old ones, by id.
+    :param changed: the revisions whose files name the new revisions instead of the old ones.
     :param news: the new revisions, with the paths of their files.
     :raises RevisionInputError: if the revisions would depend on each other in a cycle.
     """
     old = {each.id: graph.as_written(each.id) for segment in segments for each in segment.old}
-    left = [changed.get(each, graph.as_written(each)) for each in graph.ids if each not in old and graph.has_file(each)]
-    replaced = Replaced(
-        lambda: [
-            *graph.replaced.by_id.values(),
-            *(replace(each, file=f"{REPLACED}/{each.id}.py") for each in old.values()),
-        ]
-    )
     try:
-        return Graph([*left, *news], graph.packages, graph.not_installed, replaced, graph.kept)
+        return graph_after(graph, old, changed, news)
     except HistoryError as exc:
         package = segments[0].new.package
         raise RevisionInputError(

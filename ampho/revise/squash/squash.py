@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampho._text import counted, listed, sentences, shown_path
-from ampho.database.catalog import CODE, Catalog, differences, read_catalog, without_code
+from ampho._text import counted, sentences
+from ampho.database.catalog import Catalog, read_catalog
 from ampho.errors import RevisionFailedError, RevisionInputError
 from ampho.history.revision import read_revisions
-from ampho.migrate.executor import revert_scratch
-from ampho.migrate.observers import Observer
 from ampho.migrate.queries import query_env
 from ampho.revise.squash import files
 from ampho.revise.squash.carried import Carried, block, carried
 from ampho.revise.squash.files import Changed, Files, renamed
 from ampho.revise.squash.line import Segment, find_segments, squashed_graph
+from ampho.revise.squash.proof import (
+    COMMAND,
+    State,
+    catalog_of,
+    difference,
+    hidden,
+    in_temporary_folder,
+    lost_code,
+    read_state,
+    revert,
+    warn,
+)
 from ampho.revise.writer import Draft, check_message, draft_revision
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
-    from sqlalchemy import MetaData
     from sqlalchemy.engine import Connection
 
     from ampho.database.journal import Journal
     from ampho.history.graph import Graph
     from ampho.history.revision import Revision
-    from ampho.migrate.alembic import Body
+    from ampho.migrate.observers import Observer
     from ampho.migrate.project import Project
-
-_SHOWN = 10
-_COMMAND = ("revision", "--autogenerate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +61,6 @@ class Squashed:
     moved: tuple[Path, ...] = ()
     changed: tuple[Path, ...] = ()
     is_written: bool = False
-
-
-@dataclass(frozen=True)
-class State:
-    """The schema of a throwaway database.
-
-    :ivar tables: its tables, as autogenerate sees them.
-    :ivar catalog: all that the database says about it.
-    """
-
-    tables: MetaData
-    catalog: Catalog
 
 
 def complete(project: Project, package: str) -> None:
@@ -118,7 +111,7 @@ class Squash:
             check_message(message, package)
         graph = project.graph
         segments = find_segments(graph, package, str(owner.versions), start=start, end=end, keep=keep, message=message)
-        ids = {segment.last: segment.new.id for segment in segments}
+        ids = {segment.last: [segment.new.id] for segment in segments}
         old = {each.id for segment in segments for each in segment.old}
         found = cls(project, package, x, segments, renamed(graph, project.packages, ids, old))
         found.graph([segment.new for segment in segments])
@@ -129,8 +122,7 @@ class Squash:
 
         :param news: the new revisions, with the paths of their files.
         """
-        changed = {each.after.id: each.after for each in self.changed}
-        return squashed_graph(self.project.graph, self.segments, changed, news)
+        return squashed_graph(self.project.graph, self.segments, [each.after for each in self.changed], news)
 
     @property
     def carried(self) -> tuple[Carried, ...]:
@@ -154,15 +146,7 @@ class Squash:
 
     def read(self, project: Project, connection: Connection) -> State:
         """Return the schema of a throwaway database."""
-        from ampho.revise.squash.generate import reflect
-
-        def look(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> State:
-            hidden = _hidden(project, context)
-            return State(reflect(context, hidden), read_catalog(connection, hidden))
-
-        found = query_env(project, connection, self.x, look, _COMMAND)
-        connection.rollback()
-        return found
+        return read_state(project, connection, self.x)
 
     def generate(self, segment: Segment, before: State, project: Project, connection: Connection) -> State:
         """Prepare the file that makes the schema of a throwaway database, and return that schema.
@@ -170,43 +154,33 @@ class Squash:
         :param project: the part of the project that belongs to the database.
         :param before: the schema before the segment.
         """
-        from ampho.revise.squash.generate import make_schema, rendered
+        from ampho.revise.autogenerate.owners.ownership import find_owners
+        from ampho.revise.squash.generate import make_schema, rendered, table_keys, with_blocks
 
         def make(rows: tuple[str, ...], journal: Journal, context: MigrationContext) -> State:
-            hidden = _hidden(project, context)
-            after = State(before.tables, read_catalog(connection, hidden))
-            changes = make_schema(project, context, self.package, before.tables, hidden)
-            body = rendered(changes, segment.new, rows, before.catalog, after.catalog)
-            self.drafts.append(draft_revision(self.project, segment.new, _with_blocks(body, self._blocks(segment))))
+            left_out = hidden(project, context)
+            after = State(before.tables, read_catalog(connection, left_out))
+            owners = find_owners(project, context.opts.get("target_metadata"))
+            keys = table_keys(connection, before.tables, left_out)
+            changes = make_schema(context, owners, dict.fromkeys(keys, self.package), [self.package], before.tables)
+            body = rendered(changes[self.package], segment.new, rows, before.catalog, after.catalog)
+            self.drafts.append(draft_revision(self.project, segment.new, with_blocks(body, self._blocks(segment))))
             return after
 
-        found = query_env(project, connection, self.x, make, _COMMAND)
+        found = query_env(project, connection, self.x, make, COMMAND)
         connection.rollback()
         return found
 
-    def _blocks(self, segment: Segment) -> list[str]:
-        lines: list[str] = []
+    def _blocks(self, segment: Segment) -> list[list[str]]:
         folder = self.project.package(self.package).replaced_folder
-        for revision in segment.old:
-            found = block(revision, f"{folder.name}/{revision.path.name}")
-            lines += ["", *found] if found and lines else found
-        return lines
+        return [block(each, f"{folder.name}/{each.path.name}") for each in segment.old]
 
     @contextmanager
     def proving(self, project: Project) -> Iterator[Project]:
         """Yield a project in which the squash is done, with the new files in a folder for temporary files."""
-        with tempfile.TemporaryDirectory(prefix="ampho-") as folder:
-            news: list[Revision] = []
-            for draft in self.drafts:
-                path = Path(folder, draft.revision.path.name)
-                path.write_bytes(draft.source)
-                news.append(replace(draft.revision, file=str(path)))
-            changed: list[Changed] = []
-            for number, each in enumerate(self.changed):
-                path = Path(folder, f"{number}_{each.after.path.name}")
-                path.write_bytes(each.source)
-                changed.append(replace(each, after=replace(each.after, file=str(path))))
-            yield project.with_graph(replace(self, changed=changed).graph(news))
+        with in_temporary_folder(self.drafts, self.changed) as (news, changed):
+            graph = squashed_graph(self.project.graph, self.segments, changed, news)
+            yield project.with_graph(graph)
 
     def prove(
         self, segment: Segment, before: State, after: State, project: Project, connection: Connection
@@ -220,27 +194,13 @@ class Squash:
         """
         found = self.catalog(project, connection)
         self._compare(segment, "does not make the same schema as those that it replaces", after.catalog, found)
-        others = {revision_id for revision_id in project.graph.ids if revision_id != segment.new.id}
-        revert_scratch(project, connection, others, x=self.x)
-        # A schema is not dropped, because it may contain what other packages created.
-        left = {key: sql for key, sql in self.catalog(project, connection).items() if key[0] != "schema"}
-        left |= {key: sql for key, sql in before.catalog.items() if key[0] == "schema"}
+        left = revert(project, connection, [segment.new.id], before.catalog, self.x)
         self._compare(segment, "is not reverted by its downgrade", before.catalog, left)
-        missing = {key for key in after.catalog if key[0] in CODE} - found.keys()
-        return [f"{kind} {name}" for kind, name in sorted(missing)]
+        return lost_code(after.catalog, found)
 
     def catalog(self, project: Project, connection: Connection) -> Catalog:
         """Return what a throwaway database says about its schema."""
-        connection.rollback()
-        found = query_env(
-            project,
-            connection,
-            self.x,
-            lambda rows, journal, context: read_catalog(connection, _hidden(project, context)),
-            _COMMAND,
-        )
-        connection.rollback()
-        return found
+        return catalog_of(project, connection, self.x)
 
     def check_heads(self, old: Catalog, new: Catalog) -> None:
         """Check that the histories of all packages make the same schema with the new revisions as with the old ones.
@@ -250,12 +210,11 @@ class Squash:
         self._compare(self.segments[-1], "changes what the revisions of all packages make", old, new)
 
     def _compare(self, segment: Segment, what: str, wanted: Catalog, found: Catalog) -> None:
-        lines = differences(without_code(wanted), without_code(found))
-        if lines:
+        if found_difference := difference(wanted, found):
             raise RevisionInputError(
                 f"The new revision for {segment.old[0].id} to {segment.last} {what}: in the database,"
-                f" {'; '.join(lines[:_SHOWN])}{f'; and {len(lines) - _SHOWN} more' if len(lines) > _SHOWN else ''}."
-                " Nothing was written. Keep the revision that makes the difference as it is, with --keep REV.",
+                f" {found_difference}. Nothing was written. Keep the revision that makes the difference as it is, with"
+                " --keep REV.",
                 package=self.package,
             )
 
@@ -311,27 +270,4 @@ class Squash:
 
     def warn(self, lost: Sequence[str], observer: Observer | None) -> None:
         """Warn about what the new files do not create, and about files that may not find others after the move."""
-        receiver = observer or Observer()
-        if lost:
-            receiver.warned(
-                f"The new revision does not create what the old ones created with SQL: {listed(lost, _SHOWN)}. Its file"
-                " contains that SQL as comments: uncomment what a new database needs."
-            )
-        for each in (each for segment in self.segments for each in segment.old):
-            if b"__file__" in each.path.read_bytes():
-                receiver.warned(
-                    f"{shown_path(each.path)} contains __file__, and is now in another folder. Correct the paths in it,"
-                    " for databases that have only a part of the old revisions."
-                )
-
-
-def _hidden(project: Project, context: MigrationContext) -> list[str]:
-    return [str(context.version_table), *project.own_tables]
-
-
-def _with_blocks(body: Body, lines: Sequence[str]) -> Body:
-    """Return a body with lines of comments after the operations of the upgrade."""
-    if not lines:
-        return body
-    indented = "\n".join(f"    {line}".rstrip() for line in lines)
-    return replace(body, upgrades=f"{body.upgrades or 'pass'}\n\n{indented}")
+        warn([each for segment in self.segments for each in segment.old], lost, observer)
