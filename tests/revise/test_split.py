@@ -318,6 +318,11 @@ def test_what_cannot_be_split_is_refused(project: Project, database: Database) -
         " Remove one of these dependencies if it is not needed, or keep the history whole."
     )
     last.unlink()
+    env = project.write("whole/migrations/env.py", "from alembic import context\n")
+    assert "'ampho db-adopt whole/migrations --into whole', and then split it." in (
+        store.refused("db-adopt", "whole/migrations", *INTO)
+    )
+    env.unlink()
     assert "late already has revisions, so it would have two histories. Leave it out of --into" in (
         store.refused("db-adopt", "whole/migrations", "--into", "accounts,late")
     )
