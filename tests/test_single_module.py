@@ -77,3 +77,17 @@ def test_what_is_beside_a_module_is_named_and_completed(project: Project) -> Non
     complete |= {"COMP_WORDS": "ampho db-adopt migrations --into ", "COMP_CWORD": "4"}
     assert project.run("ampho", env=complete).stdout.split() == ["plain,app", "plain,shop"]
     assert code.exists()
+
+
+def test_a_module_owns_the_tables_of_its_own_file(project: Project) -> None:
+    project.write(
+        "models.py",
+        "from flask_sqlalchemy import SQLAlchemy\nimport sqlalchemy as sa\ndb = SQLAlchemy()\n" + model("Post"),
+    )
+    code = project.write("app.py", APPS["flask"].replace("SQLAlchemy(app)", "models.db"))
+    code.write_text("import models\n" + code.read_text().replace("db = models.db", "db = models.db\ndb.init_app(app)"))
+    project.run("ampho", "db-init", "app")
+    result = project.run("ampho", "db-rev", "app", "Create posts", "-a")
+    assert "no models in app. If there are any, list the module that contains them" in result.stderr
+    env = {"AMPHO_MIGRATION_PACKAGES": "models"}
+    assert "+ table post" in project.run("ampho", "db-rev", "models", "Create posts", "-a", env=env).stdout

@@ -132,7 +132,7 @@ def compare(
         questions = comparison.questions()
         warn_of_uncompared(project, comparison, warn)
         differing = [name for name, changes in comparison.packages.items() if not changes.is_empty]
-        _warn_of_no_models(comparison.owners, named or differing, warn)
+        _warn_of_no_models(project, comparison.owners, named or differing, warn)
         drafting = Drafting(project, comparison, wish, rows, warn, graph)
         drafting.add(names if are_named else _writable(project, names, differing, warn))
         moved = comparison.owners.moved()
@@ -277,7 +277,7 @@ def check(
         if "" in left_out:
             drifts.append(Drift("", tuple(change.text for change in left_out[""]), left_out[""]))
         _warn_of_no_models(
-            comparison.owners, [drift.package for drift in drifts if drift.package and drift.operations], warn
+            project, comparison.owners, [each.package for each in drifts if each.package and each.operations], warn
         )
         return tuple(drifts)
 
@@ -331,14 +331,17 @@ def owners_of(project: Project, context: MigrationContext, applied: Container[st
     return find_owners(project, metadata, applied)
 
 
-def _warn_of_no_models(owners: Ownership, packages: Iterable[str], warn: Warn) -> None:
+def _warn_of_no_models(project: Project, owners: Ownership, packages: Iterable[str], warn: Warn) -> None:
     """Warn about packages without models, because the tables of models that are not imported would be dropped."""
     with_models = {*owners.models.values(), *owners.elsewhere}
     if without := [package for package in packages if package not in with_models]:
-        warn(
-            f"Ampho found no models in {listed(without)}. If there are any, import their module in the package's"
-            " __init__.py or models.py, because Ampho only finds models that are imported."
+        remedy = (
+            "import their module in the package's __init__.py or models.py, because Ampho only finds models that are"
+            " imported"
         )
+        if all(project.package(name).is_module for name in without):
+            remedy = "list the module that contains them, because a single module only owns the tables of its own file"
+        warn(f"Ampho found no models in {listed(without)}. If there are any, {remedy}.")
 
 
 def _check_up_to_date(graph: Graph, applied: Applied, packages: Sequence[str]) -> None:
