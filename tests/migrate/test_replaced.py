@@ -25,8 +25,11 @@ from ampho.database.version_rows import Applied
 from ampho.errors import DependentsError, SpecifierError
 from ampho.history.package import MigrationPackage
 from ampho.migrate import executor as execute
+from ampho.migrate import queries
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
+from ampho.migrate.sql import upgrade_sql
+from ampho.status.state import Mark
 
 HISTORIES = int(os.environ.get("AMPHO_PROPERTY_REPLACED", "40"))
 
@@ -242,6 +245,41 @@ class Follower:
             assert one in found.known or not is_complete, (spec, one)
         return found
 
+    def check_views(self) -> None:
+        """Check that ``db-status`` and ``db-graph`` show what is applied, and what ``db-up`` would run."""
+        found = self.check()
+        with self.engine.connect() as connection:
+            status = queries.status(self.project, connection)
+            picture = queries.graph(self.project, connection, full=True)
+            steps = execute.plan(self.project, connection)().steps
+        drawn = {one for node in picture.nodes for one in node.revisions if node.mark in (Mark.APPLIED, Mark.EDITED)}
+        shown = {one for node in picture.nodes for one in node.revisions}
+        assert set(self.files.current) <= shown
+        assert drawn == {*found.known} & shown
+        assert {*self.files.current} - {*found.known} <= shown - drawn
+        assert status.pending == len({step.revision.id for step in steps} - found.known)
+
+    def check_sql(self) -> None:
+        """Check that the SQL of an upgrade does what the upgrade does, or is refused if rows have to be exchanged."""
+        is_replaced = bool(set(version_rows(self.engine)) - set(self.files.current))
+        with self.engine.connect() as connection:
+            try:
+                script = upgrade_sql(self.project, connection)
+            except SpecifierError:
+                assert is_replaced
+                return
+        copy = log_engine()
+        source, target = self.engine.raw_connection(), copy.raw_connection()
+        source.driver_connection.backup(target.driver_connection)  # type: ignore[union-attr]  # an open connection
+        target.driver_connection.executescript(script)  # type: ignore[union-attr]
+        source.close()
+        target.close()
+        follower = Follower(self.files, self.folder, copy)
+        follower.project = self.project
+        follower.check()
+        assert leaves_of(logged(copy)) == {leaf for one in self.files.current for leaf in self.files.every[one].leaves}
+        copy.dispose()
+
     def _applied(self, rows: tuple[str, ...], journal: Journal) -> Applied:
         return Applied.from_rows(self.project.graph, rows, journal)
 
@@ -308,8 +346,10 @@ def check_history(rng: random.Random, folder: Path) -> None:
             follower.run(rng)
         files.transform(number)
     follower.write()
-    follower.check()
+    follower.check_views()
     for _ in range(rng.randint(0, 2)):
         follower.run(rng)
+    follower.check_sql()
+    follower.check_views()
     follower.finish(rng)
     follower.engine.dispose()
