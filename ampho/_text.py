@@ -167,7 +167,7 @@ def escaped(text: str) -> str:
 
 def escaped_lines(text: str) -> str:
     """Return text with each of its lines :func:`escaped`."""
-    return "\n".join(map(escaped, text.split("\n")))
+    return text if text.isprintable() else "\n".join(map(escaped, text.split("\n")))
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:
