@@ -29,8 +29,9 @@ def take_over(graph: Graph, rows: Sequence[str], journal: Journal) -> tuple[Grap
     history = _History(graph, rows, journal)
     if not history.replaced:
         return graph, tuple(rows), ()
-    whole = graph.with_replaced(history.parts) if history.parts else graph
-    unknown = [row for row in rows if row not in whole and (row not in history.replaced or history.is_stranded(row))]
+    parts = [*history.parts, *history.stranded]
+    whole = graph.with_replaced(parts) if parts else graph
+    unknown = [row for row in rows if not whole.has_file(row) and row not in history.replaced]
     known = whole.ancestors(rid for rid in history.applied if rid in whole)
     instead = known.intersection(rid for old in history.replaced for rid in whole.replacements(old))
     if instead <= history.reached and all(row in whole or row in unknown for row in rows):
@@ -79,9 +80,10 @@ class _History:
             return ()
         if (entry := self.journal.applied(revision_id)) is not None:
             return entry.parents
-        # The last one in ``replaces`` depends on the others.
+        # The last one in ``replaces`` depends on the others, unless the journal has only some of them.
         by = [self.graph[each].replaces for each in self.graph.replacements(revision_id)]
-        return next((ids for ids in by if ids[-1] == revision_id), ())
+        ids = next((ids for ids in by if ids[-1] == revision_id), ())
+        return tuple(filter(self.journal.records_applied, ids)) or ids
 
     def _file(self, revision_id: str) -> Revision | None:
         return self.graph.replaced.by_id.get(revision_id)
@@ -123,6 +125,9 @@ class _History:
         """Return whether the files of all that has to be run are there."""
         return all(self._file(each.id) or each.id in self.applied for each in self._old(revision))
 
-    def is_stranded(self, revision_id: str) -> bool:
-        """Return whether a revision is a part of one whose other parts have no files."""
-        return any(revision_id in each.replaces and not self._is_whole(each) for each in self.started)
+    @property
+    def stranded(self) -> Iterator[Revision]:
+        """The applied parts of revisions whose other parts have no files, as missing revisions."""
+        found = {old: each for each in self.started if not self._is_whole(each) for old in each.replaces}
+        for old in self.replaced.intersection(found):
+            yield Revision(old, found[old].package, "", is_missing=True)

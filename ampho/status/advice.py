@@ -8,7 +8,7 @@ from ampho._text import listed
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
-from ampho.history.revision import id_prefix
+from ampho.history.revision import Revision, id_prefix
 from ampho.history.rewritten import pruned_release
 
 ROWS_REMEDY = "correct the table by hand, or rewrite it with 'ampho db-stamp SPEC --purge'"
@@ -75,15 +75,19 @@ def _check_not_stranded(applied: Applied, ids: Iterable[str]) -> None:
     """Raise an error if the database has a part of what a revision replaces, and the files of the rest were deleted."""
     for revision in map(applied.graph.__getitem__, applied.graph.sort(ids)):
         if part := applied.graph.sort(applied.missing.intersection(revision.replaces)):
-            release = pruned_release(revision)
-            earlier = f"release {release}" if release else "an earlier release"
             raise UnknownRevisionsError(
                 f"{revision.id} of {revision.package} replaces {listed(revision.replaces, _SHOWN)}. The database has"
-                f" some of these ({listed(part, _SHOWN)}), and the files of the others were deleted. First upgrade the"
-                f" database with {earlier} of {revision.package}, which"
-                " still has them. Nothing was changed.",
+                f" some of these ({listed(part, _SHOWN)}), and the files of the others were deleted."
+                f" {_earlier_release(revision)}. Nothing was changed.",
                 rows=part,
             )
+
+
+def _earlier_release(revision: Revision) -> str:
+    """Return what to do if a revision replaces others, and the database has only a part of these."""
+    release = pruned_release(revision)
+    earlier = f"release {release}" if release else "an earlier release"
+    return f"First upgrade the database with {earlier} of {revision.package}, which still has them"
 
 
 def check_has_files(applied: Applied, ids: Iterable[str], command: str) -> None:
@@ -106,6 +110,13 @@ def describe_missing(applied: Applied, ids: Iterable[str] | None = None) -> str:
 
 def explain_missing(applied: Applied, ids: Sequence[str]) -> str:
     """Return the possible reasons why revisions are missing, and what to do."""
+    new = {each for rid in ids for each in applied.graph.replacements(rid)}
+    if new and all(map(applied.graph.replacements, ids)):
+        first, *_ = names = applied.graph.sort(new)
+        return (
+            f"{listed(names)} replaced {'it' if len(ids) == 1 else 'them'}, and the old files were deleted."
+            f" {_earlier_release(applied.graph[first])}"
+        )
     reasons = _reasons(applied, ids)
     # A revision can be forgotten only after the revisions that depend on it.
     ways = ways_to_forget(applied, reversed(applied.graph.sort(ids)))

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, make_url
 
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
-from ampho.errors import DependentsError, SpecifierError
+from ampho.errors import DependentsError, SpecifierError, UnknownRevisionsError
 from ampho.history.package import MigrationPackage
 from ampho.migrate import executor as execute
 from ampho.migrate import queries
@@ -280,6 +280,27 @@ class Follower:
         assert leaves_of(logged(copy)) == {leaf for one in self.files.current for leaf in self.files.every[one].leaves}
         copy.dispose()
 
+    def check_pruned(self) -> None:
+        """Check that without the old files, a database is as before, or is told that it needs them.
+
+        What replaced a replacement does not say what that had replaced, so such histories are left out.
+        """
+        every = self.files.every
+        if any(every[old].replaces for one in self.files.current for old in every[one].replaces):
+            return
+        before = logged(self.engine), version_rows(self.engine)
+        folders = [package.folder / "replaced" for package in self.project.packages]
+        for folder in folders:
+            folder.rename(folder.with_name("put_away"))
+        pruned = Project(self.project.packages, make_url("sqlite://"), "sync")
+        with self.engine.connect() as connection:
+            try:
+                execute.upgrade(pruned, connection)
+            except UnknownRevisionsError:
+                assert (logged(self.engine), version_rows(self.engine)) == before
+        for folder in folders:
+            folder.with_name("put_away").rename(folder)
+
     def _applied(self, rows: tuple[str, ...], journal: Journal) -> Applied:
         return Applied.from_rows(self.project.graph, rows, journal)
 
@@ -350,6 +371,8 @@ def check_history(rng: random.Random, folder: Path) -> None:
     for _ in range(rng.randint(0, 2)):
         follower.run(rng)
     follower.check_sql()
+    if rng.random() < 0.3:
+        follower.check_pruned()
     follower.check_views()
     follower.finish(rng)
     follower.engine.dispose()

@@ -171,6 +171,25 @@ def test_after_the_old_files_are_gone_a_part_is_told_what_it_needs(
     assert opened.run("db-status").exit_code in (0, 1)
 
 
+@pytest.mark.drivers("sqlite", "postgresql+asyncpg")
+@pytest.mark.parametrize("keeps_journal", [True, False])
+def test_a_part_that_only_a_dependency_names_is_told_that_too(
+    opened: Facade, project: Project, database: Database, keeps_journal: bool
+) -> None:
+    shop = file_of(project, "shop_1")
+    shop.write_text(shop.read_text().replace("core_3", "core_1"))
+    opened.call("upgrade", "shop")
+    if not keeps_journal:
+        database.run(f"DELETE FROM {JOURNAL}")
+    replace(project, keep_files=False)
+    before = database.schema()
+    assert "The database has some of these (core_1), and the files" in opened.error_line("db-up")
+    assert (database.rows(), database.schema()) == (["shop_1"], before)
+    shown = " ".join(opened.run("db-status").stdout.split())
+    assert "has no file: core_9 replaced it, and the old files were deleted. First upgrade the database" in shown
+    assert "forget" not in shown
+
+
 @pytest.mark.drivers("sqlite", "postgresql+asyncpg", "mariadb+pymysql")
 @pytest.mark.parametrize("keeps_journal", [True, False])
 def test_after_the_old_files_are_gone_a_whole_one_goes_on(
