@@ -79,7 +79,7 @@ def status(
 
 
 def _unread_tables(project: Project, connection: Connection, places: Places) -> dict[str, str]:
-    """Map the tables that look like version tables, but are nobody's, to the packages that they may belong to.
+    """Map tables that look like version tables, but are not in the setting, to the packages they may belong to.
 
     A table of another database of the app, under another name for the same database, has revisions of that database.
     """

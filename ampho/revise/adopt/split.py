@@ -145,10 +145,10 @@ class Split:
         project = project.with_graph(graph)
         ids = graph.sort(each.id for each in found.revisions)
         graph.check_files(graph.ancestors(ids))
-        before = [parent for each in ids for parent in graph.parents(each) if parent not in ids]
+        old = {each: graph.as_written(each) for each in ids}
+        before = [parent for each in ids for parent in graph.parents(each) if parent not in old]
         for parent in before:
             _check_not_between(graph, parent, ids)
-        old = {each: graph.as_written(each) for each in ids}
         return cls(project, found, packages, old, [*dict.fromkeys(before)], x, graph)
 
     @property
@@ -325,8 +325,8 @@ class Split:
 
     def _labels(self, package: str) -> tuple[str, ...]:
         """Return the labels of a package's first revision; those of the old ones go to their package or the first."""
-        home = self.history.home if self.history.home in self.packages else self.first
-        if home is None or package != home.name:
+        home = self.history.home
+        if package != (home if home and home in self.packages else self.first).name:
             return (package,)
         old = (label for each in self.old.values() for label in each.labels if label not in self.project.graph.packages)
         return tuple(dict.fromkeys([package, *old]))
