@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -405,20 +405,19 @@ def test_an_interruption_leaves_no_worker_and_no_lock(project: Project, database
 def test_an_interruption_ends_a_survey_of_servers_that_do_not_answer(
     project: Project, database: Database, ending: str, code: int, word: str
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as opened:
         fleet = Fleet(project, 20)
         url = database.url.set(host="127.0.0.1", port=silent.getsockname()[1]).render_as_string(hide_password=False)
         framework = "quart" if database.is_async else "flask"
         app = database.url.render_as_string(hide_password=False)
         fleet.write(framework, app, place={"url": url.replace(database.name, "{}")})
         command = project.start("ampho", "db-up", "-d", "tenants", fresh=True)
-        connections = [silent.accept()[0] for _ in range(16)]
+        for _ in range(16):
+            opened.enter_context(silent.accept()[0])
         begin = time.monotonic()
         command.send_signal(getattr(signal, ending))
         out, err = command.communicate(timeout=20)
         assert time.monotonic() - begin < 10
-        for each in connections:
-            each.close()
     assert (command.returncode, out) == (code, ""), err
     assert err == f"Error: {word} before the first upgrade. No database of a group was changed.\n"
 
