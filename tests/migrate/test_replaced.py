@@ -33,7 +33,7 @@ from ampho.status.state import Mark
 
 HISTORIES = int(os.environ.get("AMPHO_PROPERTY_REPLACED", "40"))
 
-pytestmark = [pytest.mark.timeout(max(120, HISTORIES)), pytest.mark.usefixtures("unmeasured")]
+pytestmark = pytest.mark.timeout(max(120, HISTORIES))
 
 FILE = """\
 from alembic import op

@@ -55,7 +55,6 @@ def squashed(connection: Connection, before: Catalog, after: Catalog) -> tuple[s
     return written.upgrades or "pass", written.downgrades or "pass", written.imports
 
 
-@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.timeout(120 + 10 * SCHEMAS)
 @pytest.mark.drivers(*ONE_EACH)
 def test_random_schemas_are_made_again(database: Database) -> None:
