@@ -91,9 +91,17 @@ class _History:
     def _has_all(self, revision: Revision) -> bool:
         """Return whether all that a revision replaces is applied, perhaps because all that this replaces is."""
         for old in map(self._file, revision.replaces):
-            if old is not None and old.id not in self.applied and self._has_all(old):
+            if old is not None and old.id not in self.applied and self._has_all(old) and self._is_ready(old):
                 self.applied.add(old.id)
         return bool(revision.replaces) and self.applied.issuperset(revision.replaces)
+
+    def _is_ready(self, old: Revision) -> bool:
+        """Return whether a replaced revision can count as applied: like those in the graph, it waits for others.
+
+        Otherwise, its row would take the place of a row that a revision needs which still waits.
+        """
+        needed = {new for name in (*old.down_revisions, *old.depends_on) for new in self.graph.replacements(name)}
+        return self.applied.issuperset(needed.difference(self.graph.replacements(old.id)))
 
     def _has_part(self, revision: Revision) -> bool:
         return any(each in self.applied or self._part_of(each) for each in revision.replaces)

@@ -33,6 +33,9 @@ from ampho.status.state import Mark
 
 HISTORIES = int(os.environ.get("AMPHO_PROPERTY_REPLACED", "40"))
 
+# Histories that once showed a fault: replaced revisions counted before what replaced the same ones did.
+RARE = (3148, 9973)
+
 pytestmark = pytest.mark.timeout(max(120, HISTORIES))
 
 FILE = """\
@@ -337,7 +340,7 @@ def leaves_of(log: set[str]) -> set[str]:
 
 def test_random_histories_are_squashed_and_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    for seed in range(HISTORIES):
+    for seed in dict.fromkeys([*range(HISTORIES), *RARE]):
         try:
             check_history(random.Random(seed), tmp_path / str(seed))
         except BaseException as exc:
