@@ -64,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """Measure a test, or not, and end the process if it hangs.
 
     The timeout raises an exception in the test, which is lost if a callback or a destructor runs at that moment.
@@ -78,6 +78,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             return (yield)
         finally:
             faulthandler.cancel_dump_traceback_later()
+            if nextitem is None or nextitem.path != item.path:
+                # What a file leaves behind stays for long, so that each collection would look through it again.
+                gc.collect()
+                gc.freeze()
 
 
 def _is_measured(item: pytest.Item) -> bool:
