@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,6 +113,24 @@ def test_a_module_takes_over_the_folder_beside_it(project: Project) -> None:
         assert each.call("current")["notes"].current == ("two",)
         assert each.run("db-status").stderr == ""
         assert each.run("db-adopt").stdout.startswith("Nothing to do: migrations has no revision files")
+
+
+def test_a_package_takes_over_its_own_folder_and_keeps_what_its_revisions_may_use(project: Project) -> None:
+    project.package("blog")
+    project.package("core")
+    flask_migrate(project, URLS["flask"])
+    shutil.move(project.folder / "migrations", project.folder / "blog")
+    project.write("blog/migrations/helpers.py", "")
+    with facade(project, "flask", ["core", "blog"], URLS["flask"]) as each:
+        done = each.run("db-adopt")
+        assert "Took over 2 revisions of blog in blog/migrations, with a new env.py: one, two\n" in done.stdout
+        assert "  blog/migrations/helpers.py: it stays where it is, because revisions may use it\n" in done.stdout
+        unused = done.stdout.partition("No longer used: ")[2].partition(". Delete")[0]
+        assert "env.py.old" in unused
+        assert "helpers" not in unused
+        assert (project.folder / "blog" / "migrations" / "helpers.py").exists()
+        assert each.call("current")["blog"].current == ("two",)
+        assert "There is no history here" in each.run("db-adopt").stderr
 
 
 def test_arguments_are_copied_with_what_they_use_and_the_rest_is_listed(project: Project) -> None:

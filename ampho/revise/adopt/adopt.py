@@ -70,7 +70,7 @@ def usable_source(project: Project, source: Path | None, names: Sequence[str], *
     :raises RevisionInputError: if there is no history.
     """
     entry = next(iter(names), "")
-    source = source or find(cast("App | None", project.app))
+    source = source or find(cast("App | None", project.app)) or _foreign_folder(project, names)
     if source is None:
         raise RevisionInputError(
             "There is no history here: no folder migrations, no alembic.ini, no [tool.alembic] in pyproject.toml, and"
@@ -87,6 +87,18 @@ def usable_source(project: Project, source: Path | None, names: Sequence[str], *
             )
         restore(home_of(source))
     return source
+
+
+def _foreign_folder(project: Project, names: Sequence[str]) -> Path | None:
+    """Return the migrations folder of the first listed package whose ``env.py`` is another tool's; None if none is.
+
+    :param names: the only packages to look at, if any are named.
+    """
+    for package in _own(project):
+        is_meant = not names or package.name in [name.partition(":")[0] for name in names]
+        if is_meant and package.env_py.is_file() and not uses_ampho(package):
+            return package.folder
+    return None
 
 
 def adopt(project: Project, source: Path, entry: str | None, *, planned: bool = False) -> Adopted:
@@ -172,7 +184,8 @@ def _targets(project: Project, old: Source, entry: str | None) -> dict[Migration
                 " Name the package that gets what has no label, with --into PACKAGE.",
                 package="",
             )
-        found.setdefault(writer.package_to_write(project, entry or only_package(project)), []).extend(unnamed)
+        inside = next((each.entry for each in _own(project) if each.folder.resolve() == old.folder), None)
+        found.setdefault(writer.package_to_write(project, entry or inside or only_package(project)), []).extend(unnamed)
     return {package: own for package, own in found.items() if not _is_done(package, own)}
 
 

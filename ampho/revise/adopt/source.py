@@ -17,6 +17,7 @@ from ampho.errors import RevisionInputError
 from ampho.history.files import is_revision_file
 from ampho.history.package import FOLDER
 from ampho.history.revision import Revision, read_revision
+from ampho.revise import writer
 from ampho.revise.adopt.env_py import Own, own_of_values, read_own, template_files
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ class Source:
             if text.partition("=")[0] not in own.of_tool.intersection(given):
                 yield f"{place}{line}: {text}" if line else f"{place}: {text}"
         yield from self.settings()
+        for path in self._beside():
+            if not _is_of_tool(path):
+                yield f"{shown_path(path)}: it stays where it is, because revisions may use it"
 
     def contents(self) -> Iterator[tuple[Path, Path]]:
         """Yield the files that move, also in subfolders, each with the folder of revision files that contains it."""
@@ -132,16 +136,17 @@ class Source:
                     folder.rmdir()
 
     def left(self) -> Iterator[Path]:
-        """Yield the files and folders that are no longer used once the others have moved."""
-        for each in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            if (
-                each.name not in IGNORED
-                and each not in self.versions
-                and not (self.folder in self.versions and is_revision_file(each.name))
-            ):
-                yield each
+        """Yield the files of the tool, which are no longer used once the others have moved."""
+        yield from filter(_is_of_tool, self._beside())
         if self.path.is_file() and self.path.parent != self.folder and self.path.name != _TOML:
             yield self.path
+
+    def _beside(self) -> Iterator[Path]:
+        """Yield the files and folders that lie beside ``env.py``."""
+        for each in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            is_revision = self.folder in self.versions and is_revision_file(each.name)
+            if each.name not in IGNORED and each not in self.versions and not is_revision:
+                yield each
 
     def settings(self) -> Iterator[str]:
         """Yield the settings and the template that are not those of the tool, each with its file and line."""
@@ -159,6 +164,14 @@ class Source:
             each.read_bytes() for each in template_files(template.name)
         ]:
             yield f"{shown_path(template)}: it is not the template of the tool"
+
+
+def _is_of_tool(path: Path) -> bool:
+    """Return whether a file or folder is one of the tool, or is empty."""
+    if path.is_dir():
+        return not any(each.is_file() and "__pycache__" not in each.parts for each in path.rglob("*"))
+    is_empty_init = path.name == "__init__.py" and path.stat().st_size == 0
+    return is_empty_init or path.name.removesuffix(".old") in writer.FILES
 
 
 def _files(source: Source) -> Iterator[Path]:
