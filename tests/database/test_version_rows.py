@@ -29,7 +29,7 @@ from ampho.migrate.plan import Run, Step
 from ampho.migrate.project import Project
 from ampho.settings import Settings
 
-GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "200"))
+GRAPHS = int(os.environ.get("AMPHO_PROPERTY_GRAPHS", "100"))
 PARTS = 4  # so that several workers share them
 COMMANDS = 12
 

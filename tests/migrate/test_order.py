@@ -26,7 +26,7 @@ from ampho.history.package import MigrationPackage
 from ampho.migrate import executor as execute
 from ampho.migrate.project import Project
 
-HISTORIES = int(os.environ.get("AMPHO_PROPERTY_DAYS", "100"))
+HISTORIES = int(os.environ.get("AMPHO_PROPERTY_DAYS", "50"))
 MANY = 1000
 
 pytestmark = [pytest.mark.timeout(max(120, 2 * HISTORIES)), pytest.mark.usefixtures("unmeasured")]

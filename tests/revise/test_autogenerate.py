@@ -245,7 +245,7 @@ def imports_what_it_uses(path: Path) -> bool:
 
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("old", "new"), by_name(CHANGES))
-@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
+@pytest.mark.drivers("sqlite+pysqlite")
 def test_each_kind_of_change_is_its_owner_s(
     project: Project, database: Database, old: dict[str, str], new: dict[str, str]
 ) -> None:
@@ -263,7 +263,7 @@ def test_a_comment_is_its_owner_s(
 
 @pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(("old", "new"), [CHANGES["everything"]])
-@pytest.mark.drivers("mariadb", "sqlite+aiosqlite", "postgresql+asyncpg")
+@pytest.mark.drivers("mariadb", "sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg")
 def test_everything_at_once_on_the_other_drivers(
     project: Project, database: Database, old: dict[str, str], new: dict[str, str]
 ) -> None:

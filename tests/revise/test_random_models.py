@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from ampho.revise.autogenerate.write.render import body
 from ampho.revise.names import missing_names
 
-MODELS = int(os.environ.get("AMPHO_MODELS", "33"))
+MODELS = int(os.environ.get("AMPHO_MODELS", "15"))
 """How many random models are tried on each database."""
 
 
