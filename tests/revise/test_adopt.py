@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,9 @@ def flask_migrate(project: Project, url: str, *, more: str = "", arguments: str 
         fill(project.folder / "migrations" / "versions" / f"{name}_{name}.py", name)
     env = project.folder / "migrations" / "env.py"
     text = env.read_text().replace("def get_metadata():", f"{more}def get_metadata():")
-    env.write_text(text.replace("            **conf_args\n", f"{arguments}            **conf_args\n"))
+    # In Flask-Migrate 4.0.0, this is **current_app.extensions['migrate'].configure_args.
+    line = re.compile(r"^ {12}\*\*(conf_args|current_app.+)$", re.MULTILINE)
+    env.write_text(line.sub(lambda found: arguments + found[0], text))
     run("upgrade")
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from facade import URLS, facade
 from jsonschema import Draft202012Validator
+from packaging.version import Version
 from project import Project
 from servers import JOURNAL, Database
 from store import BOOKS, CUSTOMERS, MODELS, MUTUAL, TABLES, Store, open_store, opened_app, random_models
@@ -116,6 +118,8 @@ OF_POSTGRES = [
 
 @pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
 def test_what_several_packages_use_belongs_to_one_of_them(project: Project, database: Database) -> None:
+    if database.backend == "postgresql" and Version(sqlalchemy.__version__) < Version("2.0.56"):
+        pytest.skip("this SQLAlchemy copies a table without the checks of its domains, so the proof refuses the split")
     models = {"blog": KINDS.format("Post", "posts"), "accounts": KINDS.format("User", "users")}
     store = whole(project, database, models)
     statements = ["CREATE VIEW names AS SELECT id FROM users", "INSERT INTO posts (id) VALUES (1)"]

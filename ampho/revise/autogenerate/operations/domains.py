@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, text
@@ -70,5 +71,7 @@ def _correct(domain: DOMAIN) -> None:
 
 def _domains(types: Iterable[TypeEngine[Any]], autogen: AutogenContext) -> dict[Name, DOMAIN]:
     """Return the domains among types, by their names."""
-    found = [used for used in (type_.dialect_impl(autogen.dialect) for type_ in types) if isinstance(used, DOMAIN)]
+    # Before SQLAlchemy 2.0.56, dialect_impl() returned a domain without its check and its default.
+    used = [copy(each) if isinstance(each, DOMAIN) else each.dialect_impl(autogen.dialect) for each in types]
+    found = [each for each in used if isinstance(each, DOMAIN)]
     return {(str(each.schema or autogen.dialect.default_schema_name), str(each.name)): each for each in found}
