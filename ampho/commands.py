@@ -565,7 +565,7 @@ class Commands:
         :param observer: receives the warnings.
         :raises AmphoError: if the command itself would fail before its first step. To find out, no file is imported.
         """
-        from ampho.migrate import executor
+        from ampho.migrate import executor, sources
 
         if direction == "upgrade":
             self._running.warn_of_misplaced(observer)
@@ -573,7 +573,16 @@ class Commands:
             return self._running.plan_upgrade(specifier or "heads", database, x=x, observer=observer)
 
         def plan(on: Opened) -> Callable[[], Plan]:
-            return executor.plan(on.project, on.connection, specifier, direction=direction, cascade=cascade, x=x)
+            def of(project: Project) -> Callable[[], Plan]:
+                explain = executor.plan(project, on.connection, specifier, direction=direction, cascade=cascade, x=x)
+                if project is on.project:
+                    return explain
+                explained = explain()  # while its temporary files exist
+                return lambda: explained
+
+            if direction == "upgrade":
+                return of(on.project)
+            return sources.with_missing(on.project, on.connection, of, specifier or "-1", accept=True, x=x)
 
         explain = self._running.on_one(plan, _one_of(database), observer, "db-down", specifier)
         return self._running.framework.in_thread(explain)
@@ -625,6 +634,7 @@ class Commands:
         specifier: str = "-1",
         *,
         cascade: bool = False,
+        accept_sources: bool = False,
         confirm: str | None = None,
         agreed: Plan | None = None,
         database: str | None = None,
@@ -635,6 +645,8 @@ class Commands:
 
         :param specifier: the target; see "What a specifier means" in the documentation.
         :param cascade: whether to also revert revisions of other packages that depend on the reverted ones.
+        :param accept_sources: whether to revert missing revisions with their sources in the journal; review these
+            first, in the plan that :meth:`plan` returns.
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param database: the name of the database; required if packages live in several.
@@ -642,22 +654,25 @@ class Commands:
         :param observer: receives the events of the run.
         :raises AmphoError: if the run cannot start, in which case nothing changes, or if a revision fails.
         """
-        from ampho.migrate import executor
+        from ampho.migrate import executor, sources
 
         check = self._running.check_of_others(database, x, observer)
 
         def downgrade(on: Opened) -> Run:
-            return executor.downgrade(
-                on.project,
-                on.connection,
-                specifier,
-                cascade=cascade,
-                confirm=confirm,
-                agreed=agreed,
-                check=check,
-                x=x,
-                observer=on.observer,
-            )
+            def run(project: Project) -> Run:
+                return executor.downgrade(
+                    project,
+                    on.connection,
+                    specifier,
+                    cascade=cascade,
+                    confirm=confirm,
+                    agreed=agreed,
+                    check=check,
+                    x=x,
+                    observer=on.observer,
+                )
+
+            return sources.with_missing(on.project, on.connection, run, specifier, accept=accept_sources, x=x)
 
         return self._running.on_one(downgrade, database, observer, "db-down", specifier, renews=True)
 

@@ -223,6 +223,16 @@ JOURNAL_TABLE: Setting[str | None] = Setting(
     parse=_table_name,
     in_environment=False,
 )
+JOURNAL_SOURCE: Setting[bool | None] = Setting(
+    "AMPHO_JOURNAL_SOURCE",
+    kind="`True` or `False`; `1` or `0` in the environment",
+    meaning="whether the journal keeps the source of each applied revision, so that `db-down` can revert a revision"
+    " whose file is missing",
+    default=None,
+    parse=lambda value: _SWITCH[str(value).strip().lower()],
+    unset=(None,),
+    by_default="on in debug mode, off otherwise",
+)
 OWNERS: Setting[Mapping[str, str | None]] = Setting(
     "AMPHO_OWNERS",
     kind="a dictionary that maps names, or patterns such as `audit_*`, to packages or `None`",
@@ -269,6 +279,7 @@ class Settings:
         self.protected: Final = PROTECTED.read(config, environment)
         self.lock: Final = LOCK.read(config, environment)
         self.journal_table: Final = JOURNAL_TABLE.read(config, environment)
+        self.journal_source: Final = JOURNAL_SOURCE.read(config, environment)
         self.owners: Final = OWNERS.read(config, environment)
         self.version_tables: Final = VERSION_TABLES.read(config, environment)
 

@@ -437,6 +437,7 @@ def db_down(
     else:
         ask = not yes and confirm is None and can_ask()
         agreed = _agreed_plan(ctx, spec, cascade, x) if ask else None
+        accepts = yes or (agreed is not None and any(step.revision.source for step in agreed.steps))
         with reporting() as reporter:
             run = _confirmed(
                 lambda name: call(
@@ -444,6 +445,7 @@ def db_down(
                     Commands.downgrade,
                     spec,
                     cascade=cascade,
+                    accept_sources=accepts,
                     confirm=name,
                     agreed=agreed,
                     database=database(ctx),
@@ -489,11 +491,12 @@ def _show_run(ctx: click.Context, run: Run) -> None:
 def _agreed_plan(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
     """Return the plan of a downgrade after the user has agreed to it.
 
-    The command only asks if the plan involves several packages, may lose data, or follows a failed upgrade. If the
-    database is protected, it shows the plan, and asks for the name of the database later.
+    The command only asks if the plan involves several packages, may lose data, follows a failed upgrade, or needs
+    sources from the journal. If the database is protected, it shows the plan, and asks for the name of the database
+    later.
     """
     plan = _plan_downgrade(ctx, spec, cascade, x)
-    if len(plan.packages) > 1 or plan.failed or any(step.losses for step in plan.steps):
+    if len(plan.packages) > 1 or plan.failed or any(step.losses or step.revision.source for step in plan.steps):
         if plan.failed:
             warn(plan.warning)
         from ampho.cli.show.migrate import print_plan

@@ -98,13 +98,16 @@ SHAPES: Mapping[str, Shape] = {
         or_null=["warning", "protected"],
     ),
     "Question": Shape(hidden=["check"], computed={"text": "text"}, or_null=["detail"]),
-    "Revision": Shape(hidden=["file", "doc", "digest", "is_missing"], computed={"message": "message", "path": "path"}),
+    "Revision": Shape(
+        hidden=["file", "doc", "digest", "is_missing", "source"], computed={"message": "message", "path": "path"}
+    ),
     "Carried": Shape(computed={"text": "text"}),
     "RevisionRecord": Shape(hidden=["file"], computed={"path": "path"}, or_null=["branch"]),
     "RevisionStatus": Shape(hidden=["package"]),
     "Run": Shape(computed={"duration": "duration"}),
     "Step": Shape(
-        computed=_STEP | {"reason": "reason"},
+        computed=_STEP | {"reason": "reason", "source": "revision.source"},
+        or_null=["source"],
         optional=["cause", "because_of", "reason", "in_transaction", "losses", "risks"],
     ),
     "StepRun": Shape(

@@ -43,6 +43,9 @@ class Outcome(StrEnum):
 EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.REPLACED, Outcome.MOVED, Outcome.FORGOTTEN})
 UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL})
 
+_SUFFIX = "_source"
+_LONGEST = 63 - len(_SUFFIX)  # PostgreSQL cuts longer names
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -100,6 +103,11 @@ class Entry:
         return self.outcome is Outcome.STARTED and self.statements == 0
 
 
+def source_table(journal: str) -> str:
+    """Return the name of the table with the sources of applied revisions, by the name of the journal's table."""
+    return f"{journal[:_LONGEST]}{_SUFFIX}"
+
+
 class _Brief(NamedTuple):
     """A summary of the entries, made only from their revisions, directions, and outcomes.
 
@@ -118,6 +126,7 @@ class Journal:
     :param read: returns the entries, in order.
     :param read_brief: returns only the revision, direction, and outcome of each entry, which is much faster.
     :param places: where the version rows of the database are.
+    :param read_sources: returns the sources of those of the given revisions for which they were kept.
     """
 
     def __init__(
@@ -125,9 +134,12 @@ class Journal:
         read: Callable[[], Iterable[Entry]] = tuple,
         read_brief: Callable[[], Iterable[tuple[str, str, str]]] | None = None,
         places: Places | None = None,
+        read_sources: Callable[[Iterable[str]], Mapping[str, str]] = lambda ids: {},
     ) -> None:
         self._read = read
         self._read_brief = read_brief
+        self._read_sources = read_sources
+        self._sources: dict[str, str | None] = {}
         self.places: Places = places or Places()
 
     def load(self) -> None:
@@ -138,6 +150,13 @@ class Journal:
     def entries(self) -> tuple[Entry, ...]:
         """All entries, in order."""
         return tuple(self._read())
+
+    def sources(self, ids: Iterable[str]) -> Mapping[str, str]:
+        """Return the sources of revisions, by id; without those of revisions whose source was not kept."""
+        wanted = [*ids]
+        if new := [each for each in wanted if each not in self._sources]:
+            self._sources |= {**dict.fromkeys(new), **self._read_sources(new)}
+        return {each: source for each in wanted if (source := self._sources[each]) is not None}
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)

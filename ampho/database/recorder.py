@@ -1,6 +1,6 @@
-"""The journal's table, in the schema of the version table.
+"""The journal's table, in the schema of the version table, and the table with the sources of applied revisions.
 
-The first run creates the table, and each step writes to it in the step's transaction. No other module uses the table.
+The first run creates them, and each step writes to them in the step's transaction. No other module uses the tables.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, select, text
 
 from ampho._text import describe
-from ampho.database.journal import Entry, Journal, Outcome
+from ampho.database.journal import Entry, Journal, Outcome, source_table
 from ampho.database.version_tables import Places
 from ampho.errors import JournalError
-from ampho.history.revision import Revision
+from ampho.history.files import read_bytes
+from ampho.history.revision import Revision, digest_of
 from ampho.history.sql import READS, ROLLS_BACK
 
 if TYPE_CHECKING:
@@ -42,13 +43,17 @@ class JournalTable:
 
     :param connection: the migrating connection. Everything is written in its transaction, which the caller commits.
     :param schema: the schema of the version table.
+    :param keeps_sources: whether to keep the sources of the revisions that are applied, and to read them.
     :ivar left: whether changes of the running revision would remain if the revision failed.
     :ivar aside: a function that returns a context manager for statements that do not belong to the revision.
     """
 
-    def __init__(self, connection: Connection, name: str, schema: str | None = None) -> None:
+    def __init__(
+        self, connection: Connection, name: str, schema: str | None = None, *, keeps_sources: bool = False
+    ) -> None:
         self._connection = connection
         self._table = _table(name, schema, connection.dialect.name)
+        self._keeps_sources = keeps_sources
         self._number: int | None = None
         self._is_writing = False
         self.left: bool = False
@@ -58,7 +63,23 @@ class JournalTable:
 
     @cached_property
     def _exists(self) -> bool:
-        return self._connection.dialect.has_table(self._connection, self._table.name, schema=self._table.schema)
+        return self._has(self._table)
+
+    @cached_property
+    def _has_sources(self) -> bool:
+        return self._has(self._sources)
+
+    def _has(self, table: Table) -> bool:
+        return self._connection.dialect.has_table(self._connection, table.name, schema=table.schema)
+
+    @cached_property
+    def _sources(self) -> Table:
+        """The table with the sources, as JSON, so that a database in any encoding can store them."""
+        from sqlalchemy.dialects.mysql import MEDIUMTEXT  # imported late, because few databases have this table
+
+        long = Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb")
+        columns = Column("revision", _NAME, primary_key=True), Column("source", long, nullable=False)
+        return Table(source_table(self._table.name), MetaData(), *columns, schema=self._table.schema)
 
     @cached_property
     def _insertion(self) -> Insert:
@@ -69,7 +90,7 @@ class JournalTable:
 
         :param places: where the version rows of the database are.
         """
-        return Journal(self._entries, self._brief, places)
+        return Journal(self._entries, self._brief, places, self._read_sources)
 
     def _entries(self) -> Iterator[Entry]:
         if self._exists:
@@ -87,6 +108,14 @@ class JournalTable:
                     raise self._damaged(ValueError("the revision, direction, or outcome of a row is not text"))
                 yield from map(tuple, rows)
 
+    def _read_sources(self, ids: Iterable[str]) -> Mapping[str, str]:
+        wanted = sorted(ids)
+        if not wanted or not self._keeps_sources or self._connection.closed or not self._has_sources:
+            return {}
+        column = self._sources.c
+        rows = self._connection.execute(select(column.revision, column.source).where(column.revision.in_(wanted)))
+        return {revision: source for revision, text in rows if isinstance(source := _decoded(text), str)}
+
     def _damaged(self, why: Exception) -> JournalError:
         """Return the error for an unreadable journal, with the number of the unreadable row if it is found."""
         column, table = self._table.c.id, self._table.fullname
@@ -99,11 +128,15 @@ class JournalTable:
         return JournalError(f"The journal {table} cannot be read: {describe(why)}", table=table, number=None)
 
     def ensure(self) -> None:
-        """Create the table if it does not exist."""
+        """Create the tables that do not exist."""
         if not self._exists:
             with self._writing():
                 self._table.create(self._connection)
             self.__dict__["_exists"] = True
+        if self._keeps_sources and not self._has_sources:
+            with self._writing():
+                self._sources.create(self._connection)
+            self.__dict__["_has_sources"] = True
 
     def start(self, entry: Mapping[str, object], *, counting: bool) -> None:
         """Record the start of a revision that the database cannot roll back.
@@ -141,8 +174,9 @@ class JournalTable:
         self.left = self.left or self._begun > 0
 
     def refresh(self) -> None:
-        """Forget whether the table exists, because a rollback may have removed it."""
+        """Forget whether the tables exist, because a rollback may have removed them."""
         self.__dict__.pop("_exists", None)
+        self.__dict__.pop("_has_sources", None)
 
     def finish(self, entry: Mapping[str, object], outcome: Outcome, duration: float, error: str | None = None) -> None:
         """Record the outcome of a revision.
@@ -159,6 +193,21 @@ class JournalTable:
         if self._number is None or not self._update(self._number, **values):  # a rollback may have removed the entry
             self._insert(**entry, started=now - timedelta(seconds=duration), **values)
         self._number, self.left = None, False
+
+    def keep_source(self, revision: Revision, *, is_applied: bool) -> None:
+        """Keep the source of a revision that was applied, or remove that of one that was reverted.
+
+        A source that is not UTF-8, or that has changed since it was read, is not kept.
+        """
+        if not self._keeps_sources:
+            return
+        self.ensure()
+        with self._writing():
+            self._connection.execute(self._sources.delete().where(self._sources.c.revision == revision.id))
+            source = _source_of(revision) if is_applied else None
+            if source is not None:
+                values = {"revision": revision.id, "source": json.dumps(source)}
+                self._connection.execute(self._sources.insert(), values)
 
     def note(self, revision: Revision, direction: str, parents: Iterable[str], outcome: Outcome) -> None:
         """Record that a revision was stamped or forgotten."""
@@ -235,6 +284,19 @@ def _table(name: str, schema: str | None, dialect: str) -> Table:
         Column("error", _LONG),
         schema=schema,
     )
+
+
+def _source_of(revision: Revision) -> str | None:
+    with suppress(OSError, UnicodeDecodeError):
+        source = read_bytes(revision.file)
+        return source.decode() if digest_of(source) == revision.digest else None
+    return None
+
+
+def _decoded(text: object) -> object:
+    with suppress(*_UNREADABLE):
+        return json.loads(text)  # type: ignore[arg-type]  # any object, which raises an error
+    return None
 
 
 @cache

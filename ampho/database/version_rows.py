@@ -47,6 +47,7 @@ class Applied:
     :ivar taken: the revisions that count as applied because all that they replace is applied, although no row says so
         yet. :attr:`rows` already has them.
     :ivar tables: the tables of packages that have rows of missing revisions, by the ids of the revisions.
+    :ivar sources: the missing revisions whose sources are in the journal.
     """
 
     graph: Graph
@@ -58,6 +59,7 @@ class Applied:
     rows: tuple[str, ...] = ()
     taken: tuple[str, ...] = ()
     tables: Mapping[str, str] = field(default_factory=dict[str, str])
+    sources: frozenset[str] = frozenset()
 
     @classmethod
     def from_rows(cls, graph: Graph, rows: Iterable[str], journal: Journal | None = None) -> Applied:
@@ -87,7 +89,8 @@ class Applied:
             uncertain = frozenset(rid for rid in left if not record.records_not_applied(rid))
         missing_ids = frozenset(filter(whole.is_missing, known))
         tables = {row: own[1] for row in unknown if (own := record.places.own_table_of(row))}
-        return cls(whole, known, missing_ids, uncertain, unknown, corrupt, every, taken, tables)
+        sources = frozenset(record.sources(missing_ids))
+        return cls(whole, known, missing_ids, uncertain, unknown, corrupt, every, taken, tables, sources)
 
     @property
     def ahead(self) -> frozenset[str]:

@@ -49,6 +49,7 @@ class Revision:
         missing.
     :ivar is_missing: whether its file is missing.
     :ivar replaces: the ids of the revisions that it replaces.
+    :ivar source: its source, if its file is missing, and the source is from the journal; otherwise, an empty string.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Revision:
     digest: bytes = field(default=b"", compare=False)
     is_missing: bool = False
     replaces: tuple[str, ...] = ()
+    source: str = field(default="", compare=False, repr=False)
 
     @property
     def is_replaced(self) -> bool:

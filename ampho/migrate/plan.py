@@ -18,7 +18,7 @@ from ampho.database.version_rows import Applied
 from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError, UnfinishedRevisionError
 from ampho.history.graph import Branch, Graph
 from ampho.history.revision import Revision
-from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
+from ampho.history.specifier import MISSING, Specifier, check_one_head, find_branch, find_target, parse
 from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
 
@@ -443,6 +443,8 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
     if spec.target in {"head", "heads"} or spec.offset > 0:
         typed = "heads" if spec.text == "head" else spec.text
         raise _invalid(spec, f"that is an upgrade. Run 'ampho db-up {typed}' to apply revisions")
+    if spec.text == MISSING and graph.branch(MISSING) is None and MISSING not in graph:
+        return _missing(state, spec)
     match spec:
         case Specifier(branch=None, target="base"):
             return set(applied)
@@ -463,6 +465,14 @@ def _downgrade_targets(state: Applied, spec: Specifier, journal: Journal) -> set
         which = "that" if target == spec.text else target
         raise _invalid(spec, f"{which} is not applied. Type the id of an applied revision; see 'ampho db-current'")
     return graph.after(target) & applied
+
+
+def _missing(state: Applied, spec: Specifier) -> set[str]:
+    """Return the applied revisions without a file, including those whose source is from the journal."""
+    found = {rid for rid in state.known if state.graph.is_missing(rid) or state.graph[rid].source}
+    if not found:
+        raise _invalid(spec, "no applied revision is missing. See 'ampho db-current'")
+    return found
 
 
 def _next_of_branch(graph: Graph, branch: Branch, candidates: Iterable[str], spec: Specifier) -> set[str]:

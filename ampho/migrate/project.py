@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampho._text import counted, describe, did_you_mean, listed, shown_path
+from ampho.database.journal import source_table
 from ampho.errors import (
     ConfigurationError,
     DatabaseNameError,
@@ -215,12 +216,18 @@ class Project:
 
     @property
     def own_tables(self) -> frozenset[str]:
-        """The names of the journal's table and of the version tables of packages, which may not be listed."""
+        """The names of the journal's tables and of the version tables of packages, which may not be listed."""
         tables, setting = (self.whole or self).version_tables, self.settings.version_tables
         listed = () if callable(setting) else filter(None, setting.values())
-        return frozenset(
-            filter(None, [self.settings.journal_table, *(each.name for each in (*listed, *tables.values()))])
-        )
+        journal = self.settings.journal_table
+        own = (journal, source_table(journal)) if journal else ()
+        return frozenset([*own, *(each.name for each in (*listed, *tables.values()))])
+
+    @property
+    def keeps_sources(self) -> bool:
+        """Whether the journal keeps the sources of applied revisions."""
+        setting = self.settings.journal_source
+        return bool(getattr(self.app, "debug", False)) if setting is None else setting
 
     def graph_of(self, home: str) -> Graph:
         """Return the graph of the packages that live in a database, or in each database of a group."""

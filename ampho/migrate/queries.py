@@ -250,7 +250,9 @@ def query_known_table(
         places = Places(name, schema, rows={name: rows})
         if own := project.version_tables:
             rows, places = Places.read(connection, project.graph, (name, schema, journal_name), own, rows)
-        table = JournalTable(connection, journal_name, schema) if journal_name else None
+        table = None
+        if journal_name:
+            table = JournalTable(connection, journal_name, schema, keeps_sources=project.keeps_sources)
         journal = table.read(places) if table else Journal(places=places)
         if about_change and not rows:
             check_not_elsewhere(connection, project.graph, name, journal)
@@ -346,4 +348,4 @@ def journal_table(project: Project, context: MigrationContext) -> JournalTable |
         )
     # With the schema, so that entries that are written while a revision runs do not depend on its search_path.
     schema = context.version_table_schema or schema_of(context.connection)
-    return JournalTable(context.connection, name, schema)
+    return JournalTable(context.connection, name, schema, keeps_sources=project.keeps_sources)

@@ -10,6 +10,7 @@ from ampho.database.version_rows import Applied
 from ampho.errors import DivergedError, HistoryError, UnknownRevisionsError, VersionTableError
 from ampho.history.revision import Revision, id_prefix
 from ampho.history.rewritten import pruned_release
+from ampho.history.specifier import MISSING
 
 ROWS_REMEDY = "correct the table by hand, or rewrite it with 'ampho db-stamp SPEC --purge'"
 """The remedy for version rows that are corrupt or repeated."""
@@ -133,6 +134,10 @@ def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:
     """Return the possible reasons why revisions are missing, each with its remedy."""
     packages = set(map(applied.package, ids))
     reasons: dict[str, str] = {}
+    if ids and applied.sources.issuperset(ids):
+        reasons["another branch of the code applied " + ("it" if len(ids) == 1 else "them")] = (
+            f"revert {'it' if len(ids) == 1 else 'them'} with 'ampho db-down {MISSING}'"
+        )
     if not packages.isdisjoint(["", *applied.graph.packages]):
         files, were = ("the file", "was") if len(ids) == 1 else ("files", "were")
         reasons[f"{files} {were} deleted"] = f"restore {'the file' if len(ids) == 1 else 'the files'}"

@@ -79,6 +79,11 @@ def print_plan(plan: Plan, selected: Sequence[str] = (), *, before_question: boo
         say(f"and {len(plan.steps) - len(shown.steps)} more; --plan lists all of them", err=stderr)
     for line in _summary(plan):
         say(line, err=stderr)
+    for step in plan.steps:
+        if source := step.revision.source:
+            say(f"The file of {step.revision.id} is missing. This is its source in the journal:", err=stderr)
+            for line in source.splitlines():
+                say(f"    {line}".rstrip(), err=stderr)
 
 
 def _wide(plan: Plan) -> Layout:
