@@ -24,6 +24,7 @@ ANCHORS = {
     "AMPHO_PROTECTED": "a-protected-database",
     "AMPHO_LOCK": "one-process-at-a-time",
     "AMPHO_JOURNAL_TABLE": "the-journal",
+    "AMPHO_JOURNAL_SOURCE": "revisions-of-another-git-branch",
     "AMPHO_OWNERS": "owners-of-tables",
     "AMPHO_VERSION_TABLES": "packages-of-plug-ins",
 }
