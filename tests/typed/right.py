@@ -144,7 +144,17 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         Run,
     )
     assert_type(
-        ampho.downgrade("-1", cascade=True, confirm="app", agreed=plan, database="reports", x=X, observer=OBSERVER), Run
+        ampho.downgrade(
+            "-1",
+            cascade=True,
+            accept_sources=True,
+            confirm="app",
+            agreed=plan,
+            database="reports",
+            x=X,
+            observer=OBSERVER,
+        ),
+        Run,
     )
     assert_type(ampho.upgrade_sql("blog", start="base", database="reports", x=X, observer=OBSERVER), str)
     assert_type(
@@ -263,7 +273,14 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
     )
     assert_type(
         await ampho.downgrade(
-            "-1", cascade=True, confirm="app", agreed=plan, database="reports", x=X, observer=OBSERVER
+            "-1",
+            cascade=True,
+            accept_sources=True,
+            confirm="app",
+            agreed=plan,
+            database="reports",
+            x=X,
+            observer=OBSERVER,
         ),
         Run,
     )
