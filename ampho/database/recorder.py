@@ -53,7 +53,7 @@ class JournalTable:
     ) -> None:
         self._connection = connection
         self._table = _table(name, schema, connection.dialect.name)
-        self._keeps_sources = keeps_sources
+        self.keeps_sources: bool = keeps_sources
         self._number: int | None = None
         self._is_writing = False
         self.left: bool = False
@@ -110,7 +110,7 @@ class JournalTable:
 
     def _read_sources(self, ids: Iterable[str]) -> Mapping[str, str]:
         wanted = sorted(ids)
-        if not wanted or not self._keeps_sources or self._connection.closed or not self._has_sources:
+        if not wanted or not self.keeps_sources or self._connection.closed or not self._has_sources:
             return {}
         column = self._sources.c
         rows = self._connection.execute(select(column.revision, column.source).where(column.revision.in_(wanted)))
@@ -133,7 +133,7 @@ class JournalTable:
             with self._writing():
                 self._table.create(self._connection)
             self.__dict__["_exists"] = True
-        if self._keeps_sources and not self._has_sources:
+        if self.keeps_sources and not self._has_sources:
             with self._writing():
                 self._sources.create(self._connection)
             self.__dict__["_has_sources"] = True
@@ -199,8 +199,6 @@ class JournalTable:
 
         A source that is not UTF-8, or that has changed since it was read, is not kept.
         """
-        if not self._keeps_sources:
-            return
         self.ensure()
         with self._writing():
             self._connection.execute(self._sources.delete().where(self._sources.c.revision == revision.id))

@@ -155,7 +155,8 @@ class RunningStep:
         if self.table is not None:
             outcome = Outcome.REPLACED if self.step.is_recorded else Outcome.DONE
             self.table.finish(self._entry, outcome, self._seconds)
-            self.table.keep_source(self.step.revision, is_applied=self.step.direction is Direction.UPGRADE)
+            if self.table.keeps_sources:
+                self.table.keep_source(self.step.revision, is_applied=self.step.direction is Direction.UPGRADE)
 
     def end(self) -> StepRun:
         """Return the result of the committed step."""
