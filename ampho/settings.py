@@ -97,6 +97,12 @@ def _table_name(value: object) -> str | None:
     raise ValueError
 
 
+def _path(value: object) -> str:
+    if isinstance(value, str) and value.startswith("/") and value.isprintable() and not {*"<>?# "} & {*value}:
+        return value
+    raise ValueError
+
+
 def _owners(value: object) -> Mapping[str, str | None]:
     if not isinstance(value, Mapping):
         raise TypeError
@@ -255,6 +261,23 @@ VERSION_TABLES: Setting[Mapping[str, OwnTable | None] | Callable[[str], object]]
     in_environment=False,
 )
 
+READINESS_PATH: Setting[str | None] = Setting(
+    "AMPHO_READINESS_PATH",
+    kind="a path that begins with `/`, such as `/-/ready`",
+    meaning="the path at which the app answers whether it is ready",
+    default=None,
+    parse=_path,
+    unset=(None, ""),
+    by_default="no path",
+)
+READINESS_DETAILS = Setting(
+    "AMPHO_READINESS_DETAILS",
+    kind="`True` or `False`; `1` or `0` in the environment",
+    meaning="whether that answer names packages, revisions, databases, and errors",
+    default=False,
+    parse=lambda value: _SWITCH[str(value).strip().lower()],
+)
+
 SETTINGS: tuple[Setting[object], ...] = tuple(each for each in globals().values() if isinstance(each, Setting))
 
 APP = "AMPHO_APP"
@@ -280,6 +303,8 @@ class Settings:
         self.lock: Final = LOCK.read(config, environment)
         self.journal_table: Final = JOURNAL_TABLE.read(config, environment)
         self.journal_source: Final = JOURNAL_SOURCE.read(config, environment)
+        self.readiness_path: Final = READINESS_PATH.read(config, environment)
+        self.readiness_details: Final = READINESS_DETAILS.read(config, environment)
         self.owners: Final = OWNERS.read(config, environment)
         self.version_tables: Final = VERSION_TABLES.read(config, environment)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -21,10 +22,11 @@ from ampho.aio.sqlalchemy.pool import treat_as_current
 from ampho.commands import Commands
 from ampho.errors import ConfigurationError
 from ampho.extension import DEFAULTS, AsyncExtension
-from ampho.settings import DEFAULT_DATABASE
+from ampho.settings import DEFAULT_DATABASE, READINESS_PATH
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
+    from quart import Blueprint
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -92,6 +94,19 @@ class AsyncAmpho(AsyncExtension):
         self._apps.add(app)
         app.extensions["ampho"] = self
         self._add_commands(app)
+        if path := READINESS_PATH.read(app.config, os.environ):
+            app.register_blueprint(self.readiness(path))
+
+    def readiness(self, path: str = "/-/ready") -> Blueprint:
+        """Return a blueprint that answers whether the app is ready: whether its databases have what its code needs.
+
+        The status code is 200 or 503. ``AMPHO_READINESS_PATH`` registers it without further code.
+
+        :param path: the path at which it answers.
+        """
+        from ampho.aio.readiness import blueprint  # imported late, because few apps have it
+
+        return blueprint(self, path)
 
     @property
     def db(self) -> Any:  # noqa: ANN401 (the object that the app passed)

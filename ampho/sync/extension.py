@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -24,11 +25,12 @@ from ampho.database.url import (
 from ampho.errors import ConfigurationError
 from ampho.extension import DEFAULTS, OPTIONS, SyncExtension
 from ampho.running import Framework
-from ampho.settings import DATABASES, DEFAULT_DATABASE
+from ampho.settings import DATABASES, DEFAULT_DATABASE, READINESS_PATH
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, use_packages
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from flask import Blueprint
     from flask.sansio.app import App
     from flask_migrate import Migrate
     from flask_sqlalchemy import SQLAlchemy
@@ -98,6 +100,19 @@ class Ampho(SyncExtension):
         self._dbs[app] = db
         self._apps.add(app)
         self._add_commands(app)
+        if path := READINESS_PATH.read(app.config, os.environ):
+            app.register_blueprint(self.readiness(path))
+
+    def readiness(self, path: str = "/-/ready") -> Blueprint:
+        """Return a blueprint that answers whether the app is ready: whether its databases have what its code needs.
+
+        The status code is 200 or 503. ``AMPHO_READINESS_PATH`` registers it without further code.
+
+        :param path: the path at which it answers.
+        """
+        from ampho.sync.readiness import blueprint  # imported late, because few apps have it
+
+        return blueprint(self, path)
 
     def _check_migrate(self, app: Flask, migrate: Migrate | None) -> None:
         registered = app.extensions.get(KEY)
