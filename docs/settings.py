@@ -25,6 +25,8 @@ ANCHORS = {
     "AMPHO_LOCK": "one-process-at-a-time",
     "AMPHO_JOURNAL_TABLE": "the-journal",
     "AMPHO_JOURNAL_SOURCE": "revisions-of-another-git-branch",
+    "AMPHO_READINESS_PATH": "readiness",
+    "AMPHO_READINESS_DETAILS": "readiness",
     "AMPHO_OWNERS": "owners-of-tables",
     "AMPHO_VERSION_TABLES": "packages-of-plug-ins",
 }
