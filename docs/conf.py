@@ -33,7 +33,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(ampho\.aio\.sqlalchemy\..+\.)?(BindTable|Pagination|Select|T)|ampho\.extension\.L"),
     (
         "py:class",
-        "AsyncEngine|AsyncSession|DeclarativeBase|Engine|Flask|MetaData|Migrate|Path|Quart|SQLAlchemy|Table|URL",
+        "AsyncEngine|AsyncSession|Blueprint|DeclarativeBase|Engine|Flask|MetaData|Migrate|Path|Quart|SQLAlchemy|Table|URL",
     ),
 ]
 

@@ -148,6 +148,7 @@ def test_no_engine_connects_while_an_app_is_created(options: dict[str, Any], tmp
     assert not (tmp_path / "developer.db").exists()
     for engine in (old, create_engine(url, **options)):
         engine.connect().close()
+        engine.dispose()
 
 
 CONNECTING = """
