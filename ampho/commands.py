@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ampho.errors import DatabaseNameError, DatabasesError
 from ampho.results import combined, databases_error, named, selecting
 from ampho.running import CONNECTIONS, Framework, Opened, Running, naming_one_of, warned, without_secrets
+from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -867,13 +868,18 @@ class Commands:
         :param observer: receives the warnings.
         :raises PackageNotFoundError: if one of the packages is not known.
         """
+        from ampho.history.plugins import not_enabled
         from ampho.migrate import queries
+
+        homes = self._running.project().homes
 
         def look(on: Opened) -> DatabaseStatus:
             own = on.project.living_here(packages)
-            return queries.status(
+            found = queries.status(
                 on.project, on.connection, packages=own, all=all, check=check, x=x, observer=on.observer
             )
+            is_first = on.project.database == next(iter(homes.names), DEFAULT_DATABASE)
+            return replace(found, plugins=not_enabled(homes.packages)) if is_first and not packages else found
 
         # The result contains the packages without a migrations folder.
         return self._running.on_each(look, database, observer, packages=packages, of_folders=False)

@@ -29,7 +29,7 @@ from ampho.database.url import (
     setting_of,
 )
 from ampho.errors import ConfigurationError
-from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, Settings
+from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, PLUGINS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -224,6 +224,13 @@ class Extension(ABC):
             load = partial(resolve_name, "ampho.cli:cli")
             app.cli.add_command(LazyGroup("ampho", "Manage the migrations of a database, package by package.", load))
 
+    def _load_plugins(self, app: App) -> None:
+        """Load the models of the plug-ins that the app enables."""
+        if plugins := _read(PLUGINS.read, app):
+            from ampho.history.plugins import load_models
+
+            load_models(plugins, app)
+
     def add_package(self, entry: str, database: str | None = None) -> None:
         """Add a package with migrations, such as the package of a plug-in or a blueprint.
 
@@ -320,6 +327,12 @@ class Extension(ABC):
         listed, added = _read(PACKAGES.read, app), [*self._added, *self._added_to.get(app, ())]
         known = {_name_of(entry) for entry in (*(listed or ()), *(self._packages or ()), *added)}
         origins = dict.fromkeys(added, "add_package()")
+        if plugins := _read(PLUGINS.read, app):
+            from ampho.history.plugins import plugin_entries
+
+            enabled = [entry for entry in plugin_entries(plugins) if _name_of(entry) not in known]
+            origins |= dict.fromkeys(enabled, str(PLUGINS))
+            known.update(map(_name_of, enabled))
         for entries in _read(DATABASES.read, app).values():
             origins |= {entry: str(DATABASES) for entry in entries if _name_of(entry) not in known}
         for group in self._groups_in(app).values():

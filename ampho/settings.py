@@ -76,6 +76,11 @@ def _entries(value: object) -> tuple[str, ...]:
     raise TypeError
 
 
+def _plugins(value: object) -> bool | tuple[str, ...]:
+    switch = str(value).strip().lower()
+    return _SWITCH[switch] if switch in _SWITCH else _entries(value)
+
+
 def _seconds(value: object, least: float = 0.0) -> float:
     seconds = float(value)  # type: ignore[arg-type]  # any object, which may not be a number
     if not least <= seconds < float("inf"):
@@ -161,6 +166,14 @@ PACKAGES: Setting[tuple[str, ...] | None] = Setting(
     parse=_entries,
     unset=(None, ""),
     by_default="the app's own package, if it has migrations",
+)
+PLUGINS: Setting[bool | tuple[str, ...]] = Setting(
+    "AMPHO_PLUGINS",
+    kind="`True`, `False`, a list of names, or a comma-separated string",
+    meaning="the plug-ins to enable, by the names of their packages; `True` for all that are installed",
+    default=False,
+    parse=_plugins,
+    unset=(None, ""),
 )
 DATABASES: Setting[Mapping[str, tuple[str, ...]]] = Setting(
     "AMPHO_DATABASES",
@@ -294,6 +307,7 @@ class Settings:
 
     def __init__(self, config: Mapping[str, object], environment: Mapping[str, str]) -> None:
         self.migration_packages: Final = PACKAGES.read(config, environment)
+        self.plugins: Final = PLUGINS.read(config, environment)
         self.databases: Final = DATABASES.read(config, environment)
         self.env_package: Final = ENV_PACKAGE.read(config, environment)
         self.database_uri: Final = DATABASE_URI.read(config, environment)

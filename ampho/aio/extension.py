@@ -96,6 +96,7 @@ class AsyncAmpho(AsyncExtension):
         self._add_commands(app)
         if path := READINESS_PATH.read(app.config, os.environ):
             app.register_blueprint(self.readiness(path))
+        self._load_plugins(app)
 
     def readiness(self, path: str = "/-/ready") -> Blueprint:
         """Return a blueprint that answers whether the app is ready: whether its databases have what its code needs.

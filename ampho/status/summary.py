@@ -86,11 +86,13 @@ class DatabaseStatus(DatabaseState[PackageStatus]):
     :ivar edited: the ids of applied revisions whose files were changed after they ran.
     :ivar unread_tables: the tables that look like version tables, but are not those of the app or of a package.
     :ivar unread_tables_remedy: what to do about these tables; empty if there are none.
+    :ivar plugins: the plug-ins that are installed and not enabled, each with its distribution.
     """
 
     edited: tuple[str, ...] = ()
     unread_tables: tuple[str, ...] = ()
     unread_tables_remedy: str = ""
+    plugins: tuple[str, ...] = ()
 
     @property
     def pending(self) -> int:

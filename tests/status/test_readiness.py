@@ -25,7 +25,7 @@ from servers import Database
 from ampho.errors import ConfigurationError
 
 PATH = "/-/ready"
-SECONDS = float(os.environ.get("AMPHO_READINESS_SECONDS", "1"))
+SECONDS = float(os.environ.get("AMPHO_LOAD_SECONDS", "1"))
 HUNG = {
     "psycopg": "postgresql+psycopg://ann:s3cret@127.0.0.1:{}/shop?sslmode=disable",
     "pymysql": "mysql+pymysql://ann:s3cret@127.0.0.1:{}/shop",

@@ -17,6 +17,7 @@ from ampho.cli.show import is_verbose, print_text, version_row, version_rows
 from ampho.cli.show.lists import print_records
 from ampho.cli.show.tables import Cell, Layout, draw, line
 from ampho.cli.terminal import console, is_terminal, styled
+from ampho.settings import PLUGINS
 from ampho.status.advice import ROWS_REMEDY
 from ampho.status.deployment import Deployment, Finding, Status
 from ampho.status.fleet import FleetStatus
@@ -164,6 +165,9 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
         what = f"the version table{'s' if status.unread_tables[1:] else ''} {listed(status.unread_tables)}"
         remarks.append(f"Ampho does not read {what}; {status.unread_tables_remedy}.")
     remarks += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
+    if status.plugins:
+        it, is_ = ("it", "is") if len(status.plugins) == 1 else ("them", "are")
+        remarks.append(f"Installed, but not enabled, {is_} {listed(status.plugins)}. Enable {it} with {PLUGINS}.")
     if remarks:
         say()
     for text in remarks:

@@ -1,0 +1,105 @@
+"""Plug-ins that are found by the entry points of their distributions.
+
+A plug-in is a package whose distribution has an entry point in the group ``ampho.packages``. Its name is that of the
+package, and its value is where the migrations are: the package, or ``package:folder``. An entry point of the same name
+in the group ``ampho.models`` names a module to import, or a function that is called with the app. A plug-in that is
+found is not enabled: ``AMPHO_PLUGINS`` enables it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from ampho._text import describe
+from ampho.errors import ConfigurationError
+from ampho.settings import PLUGINS
+
+PACKAGES, MODELS = "ampho.packages", "ampho.models"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plug-in that is installed.
+
+    :ivar name: the name of the package.
+    :ivar value: the value of its entry point: the package, or ``package:folder``.
+    :ivar distribution: the name and the version of its distribution.
+    """
+
+    name: str
+    value: str
+    distribution: str
+
+    @property
+    def entry(self) -> str:
+        """The entry, as in ``AMPHO_MIGRATION_PACKAGES``.
+
+        :raises ConfigurationError: if the value belongs to another package.
+        """
+        package, _, folder = self.value.partition(":")
+        if package.strip() != self.name:
+            raise ConfigurationError(
+                f"The entry point {self.name} = {self.value!a} of {self.distribution}, in the group {PACKAGES}, must"
+                f" have the package as its name and as its value, as in {self.name!a} = {self.name!a}. Correct it in"
+                f" that project, or leave {self.name} out of {PLUGINS}.",
+                setting=PLUGINS.name,
+            )
+        return f"{self.name}:{folder.strip()}" if folder.strip() else self.name
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.distribution})"
+
+
+def installed_plugins() -> tuple[Plugin, ...]:
+    """Return the plug-ins that are installed, sorted by name."""
+    return _installed(tuple(sys.path))
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> tuple[Plugin, ...]:
+    found = {each.name: Plugin(each.name, each.value, _distribution(each)) for each in entry_points(group=PACKAGES)}
+    return tuple(found[name] for name in sorted(found))
+
+
+def _distribution(point: EntryPoint) -> str:
+    return "an unknown distribution" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+
+
+def not_enabled(packages: Collection[str]) -> tuple[str, ...]:
+    """Return the plug-ins that are installed and not among an app's packages, each with its distribution."""
+    return tuple(str(each) for each in installed_plugins() if each.name not in packages)
+
+
+def plugin_entries(setting: bool | tuple[str, ...]) -> Iterator[str]:  # noqa: FBT001 (the value of a setting)
+    """Yield the entries of the packages that a setting enables; a name alone if its plug-in is not installed.
+
+    :raises ConfigurationError: if the entry point of one of them is not valid.
+    """
+    found = {each.name: each for each in installed_plugins()} if setting else {}
+    names = found if setting is True else setting or ()
+    for name in names:
+        yield found[name].entry if name in found else name
+
+
+def load_models(setting: bool | tuple[str, ...], app: object) -> None:  # noqa: FBT001 (the value of a setting)
+    """Import the models of the plug-ins that a setting enables, or call the functions that register them.
+
+    :raises ConfigurationError: if that raises an exception.
+    """
+    for point in entry_points(group=MODELS) if setting else ():
+        if isinstance(setting, tuple) and point.name not in setting:
+            continue
+        try:
+            loaded: object = point.load()
+            if callable(loaded):
+                loaded(app)
+        except Exception as exc:
+            raise ConfigurationError(
+                f"The models of the plug-in {point.name} ({_distribution(point)}) cannot be loaded from"
+                f" {point.value!a}: {describe(exc)}. Correct the plug-in, uninstall it, or leave it out of {PLUGINS}.",
+                setting=PLUGINS.name,
+            ) from exc

@@ -1,0 +1,170 @@
+"""Plug-ins in real wheels, which are found by their entry points and enabled by a setting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from facade import FRAMEWORKS, URLS
+from project import Project, Result
+
+PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "acme-{name}"
+version = "1.2"
+
+[project.entry-points."ampho.packages"]
+{name} = "{value}"
+
+[project.entry-points."ampho.models"]
+{name} = "{models}"
+
+[tool.hatch.build.targets.wheel]
+packages = ["{name}"]
+"""
+MODELS = """
+from sqlalchemy import Column, Integer, String, Table
+
+
+def register(app):
+    Table(
+        "{name}",
+        metadata_of(app),
+        Column("id", Integer, primary_key=True),
+        Column("text", String(20)),
+        info={{"ampho_package": "{name}"}},
+    )
+
+
+def metadata_of(app):
+    db = app.extensions["sqlalchemy"]
+    return db.metadata
+"""
+CREATE = 'op.create_table("{name}", sa.Column("id", sa.Integer, primary_key=True), sa.Column("text", sa.String(20)))'
+
+
+def wheel(folder: Path, name: str, value: str = "", models: str = "") -> Path:
+    """Build the wheel of a plug-in with one revision."""
+    source = Project(folder / name)
+    source.package(name, MODELS.format(name=name))
+    source.write(
+        "pyproject.toml",
+        PYPROJECT.format(name=name, value=value or name, models=models or f"{name}.models:register"),
+    )
+    source.revision(name, f"{name}_1700000001", upgrade=CREATE.format(name=name), downgrade=f'op.drop_table("{name}")')
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist", source.folder]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = (folder / "dist").glob(f"acme_{name}-*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("wheels")
+    return {
+        "reviews": wheel(folder, "reviews"),
+        "wishes": wheel(folder, "wishes"),
+        "broken": wheel(folder, "broken", models="broken.nothing"),
+        "elsewhere": wheel(folder, "elsewhere", value="other.package"),
+    }
+
+
+@pytest.fixture
+def site(project: Project) -> Path:
+    """The folder in which the plug-ins are installed, beside the app."""
+    return project.folder
+
+
+def install(built: Path, site: Path) -> None:
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(site)
+
+
+def uninstall(name: str, site: Path) -> None:
+    shutil.rmtree(site / name)
+    shutil.rmtree(site / f"acme_{name}-1.2.dist-info")
+
+
+def ampho(project: Project, *command: str, plugins: str | None = None, check: bool = True) -> Result:
+    env = {} if plugins is None else {"AMPHO_PLUGINS": plugins}
+    return project.run("ampho", *command, env=env, check=check)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_plug_ins_are_found_and_enabled_and_uninstalled(
+    framework: str, project: Project, site: Path, wheels: dict[str, Path]
+) -> None:
+    project.app(framework, url=URLS[framework])
+    for name in ("reviews", "wishes", "broken"):
+        install(wheels[name], site)
+
+    found = ampho(project, "db-status", plugins="reviews")
+    assert "Installed, but not enabled, are broken (acme-broken 1.2), wishes (acme-wishes 1.2)." in found.stdout
+    assert found.stdout.count("Enable them with AMPHO_PLUGINS.") == 1
+    assert "reviews" in found.stdout.splitlines()[1]
+    as_json = json.loads(ampho(project, "db-status", "--json", plugins="reviews").stdout)["status"]
+    assert as_json["plugins"] == ["broken (acme-broken 1.2)", "wishes (acme-wishes 1.2)"]
+
+    assert "reviews_1700000001" in ampho(project, "db-up", plugins="reviews").stdout
+    assert ampho(project, "db-check", plugins="reviews").stdout == "reviews  matches its models\n"
+    assert "wishes_1700000001" in ampho(project, "db-up", plugins="reviews, wishes").stdout
+
+    refused = ampho(project, "db-up", plugins="True", check=False)
+    assert refused.exit_code == 1
+    assert "Error: " in refused.stderr
+    assert (
+        "The models of the plug-in broken (acme-broken 1.2) cannot be loaded from 'broken.nothing':"
+        " ModuleNotFoundError: No module named 'broken.nothing'. Correct the plug-in, uninstall it, or leave it out"
+        " of AMPHO_PLUGINS"
+    ) in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+    uninstall("broken", site)
+    uninstall("wishes", site)
+    gone = ampho(project, "db-status", plugins="reviews,wishes")
+    assert "wishes" in gone.stdout
+    assert "There is no package wishes. Check the spelling in AMPHO_PLUGINS" in gone.stderr
+    assert "Nothing to do" in ampho(project, "db-up", plugins="true").stdout
+    assert "wishes_1700000001" in ampho(project, "db-current", plugins="true").stdout
+
+
+def test_a_plug_in_that_is_listed_otherwise_is_enabled(project: Project, site: Path, wheels: dict[str, Path]) -> None:
+    project.app("flask", ["reviews"], URLS["flask"])
+    install(wheels["reviews"], site)
+    assert "not enabled" not in ampho(project, "db-status").stdout
+    assert ampho(project, "db-up", plugins="reviews").stdout.count("reviews_1700000001") == 1
+
+
+def test_an_entry_point_with_the_name_of_another_package_is_refused(
+    project: Project, site: Path, wheels: dict[str, Path]
+) -> None:
+    project.app("flask", url=URLS["flask"])
+    install(wheels["elsewhere"], site)
+    assert "elsewhere (acme-elsewhere 1.2)" in ampho(project, "db-status").stdout
+    refused = ampho(project, "db-status", plugins="elsewhere", check=False)
+    assert refused.exit_code == 1
+    assert "The entry point elsewhere = 'other.package' of acme-elsewhere 1.2, in the group ampho.packages, must" in (
+        refused.stderr
+    )
+
+
+def test_a_plug_in_that_nobody_knows_is_named(project: Project) -> None:
+    project.app("flask", url=URLS["flask"])
+    refused = ampho(project, "db-up", plugins="nowhere", check=False)
+    assert refused.exit_code == 1
+    assert "Error: There is no package nowhere. Check the spelling in AMPHO_PLUGINS" in refused.stderr
+
+
+def test_the_wheel_contains_the_revisions(wheels: dict[str, Path]) -> None:
+    names = zipfile.ZipFile(wheels["reviews"]).namelist()
+    assert "reviews/migrations/versions/reviews_1700000001_by_hand.py" in names
+    assert "acme_reviews-1.2.dist-info/entry_points.txt" in names
