@@ -445,7 +445,9 @@ def test_the_peak_memory_hardly_grows_with_the_number_of_databases(project: Proj
     many, many_of_worker = _peaks(project, MEMORY, "tenants")
     figures = f"50 databases: {few} kB, {few_of_worker} kB; {MEMORY} databases: {many} kB, {many_of_worker} kB"
     sys.stdout.write(f"{figures}\n")  # for pytest -s
-    growth = 5_000 + 3 * MEMORY  # the names of the databases, first of those to upgrade, and then in the report
+    # What more databases take once, which on Python 3.12 is 5,600 kB for 150 databases and 6,500 kB for 800; and the
+    # names of the databases, first of those to upgrade, and then in the report.
+    growth = 6_000 + 3 * MEMORY
     assert many - few < growth, figures
     assert many_of_worker - few_of_worker < growth, figures  # a fork shares the memory of the command
 
