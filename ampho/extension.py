@@ -29,13 +29,14 @@ from ampho.database.url import (
     setting_of,
 )
 from ampho.errors import ConfigurationError
-from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, PLUGINS, Settings
+from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, PLUGINS, READINESS_PATH, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from alembic.config import Config
     from flask.sansio.app import App
+    from flask.sansio.blueprints import Blueprint
     from sqlalchemy import URL, Engine, MetaData
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -224,8 +225,14 @@ class Extension(ABC):
             load = partial(resolve_name, "ampho.cli:cli")
             app.cli.add_command(LazyGroup("ampho", "Manage the migrations of a database, package by package.", load))
 
-    def _load_plugins(self, app: App) -> None:
-        """Load the models of the plug-ins that the app enables."""
+    @abstractmethod
+    def readiness(self, path: str) -> Blueprint:
+        """Return a blueprint that answers whether the app is ready."""
+
+    def _add_from_settings(self, app: App) -> None:
+        """Add what the settings of an app ask for: the answer whether it is ready, and the models of plug-ins."""
+        if path := _read(READINESS_PATH.read, app):
+            app.register_blueprint(self.readiness(path))
         if plugins := _read(PLUGINS.read, app):
             from ampho.history.plugins import load_models
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -22,7 +21,7 @@ from ampho.aio.sqlalchemy.pool import treat_as_current
 from ampho.commands import Commands
 from ampho.errors import ConfigurationError
 from ampho.extension import DEFAULTS, AsyncExtension
-from ampho.settings import DEFAULT_DATABASE, READINESS_PATH
+from ampho.settings import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
@@ -94,9 +93,7 @@ class AsyncAmpho(AsyncExtension):
         self._apps.add(app)
         app.extensions["ampho"] = self
         self._add_commands(app)
-        if path := READINESS_PATH.read(app.config, os.environ):
-            app.register_blueprint(self.readiness(path))
-        self._load_plugins(app)
+        self._add_from_settings(app)
 
     def readiness(self, path: str = "/-/ready") -> Blueprint:
         """Return a blueprint that answers whether the app is ready: whether its databases have what its code needs.

@@ -4,54 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from contextvars import Context
 from typing import TYPE_CHECKING
 
 from quart import Blueprint, Quart, current_app
 
-from ampho.errors import AmphoError
 from ampho.settings import READINESS_DETAILS
-from ampho.status.readiness import BLUEPRINT, FRESH, HEADERS, PATIENCE, UNKNOWN, WAITING, Readiness
+from ampho.status.readiness import BLUEPRINT, GIVE_UP, HEADERS, PATIENCE, WAITING, Answers, Readiness
 
 if TYPE_CHECKING:
     from ampho.aio.extension import AsyncAmpho
 
 
-class Probe:
-    """Asks the databases of an app in a task of its own, at most once a second for all requests together.
-
-    Once the app was ready, it stays ready, so that nothing is asked any more.
-    """
+class Probe(Answers):
+    """Asks the databases of an app in a task of its own, which is cancelled if a database hangs."""
 
     def __init__(self, extension: AsyncAmpho) -> None:
+        super().__init__()
         self._extension = extension
-        self._answer: Readiness | None = None
-        self._task: asyncio.Task[Readiness] | None = None
-        self._time = 0.0
+        self._task: asyncio.Task[None] | None = None
 
     async def ask(self, app: Quart) -> Readiness:
         """Return whether an app is ready, after a bounded time."""
-        if self._answer is not None and (self._answer.is_ready or time.monotonic() - self._time < FRESH):
-            return self._answer
+        if self.holds():
+            return self.last
         task, loop = self._task, asyncio.get_running_loop()
         if task is None or task.done() or task.get_loop() is not loop:
             task = self._task = loop.create_task(self._look(app), context=Context())  # not of the request
         done, _ = await asyncio.wait([task], timeout=PATIENCE)
-        return task.result() if done else WAITING
+        return self.last if done else WAITING
 
-    async def _look(self, app: Quart) -> Readiness:
+    async def _look(self, app: Quart) -> None:
         try:
-            async with app.app_context():
+            async with app.app_context(), asyncio.timeout(GIVE_UP):
                 answer = Readiness.of(await self._extension.deployment())
-        except AmphoError as exc:
+        except Exception as exc:  # noqa: BLE001 (otherwise, no request would get an answer)
             answer = Readiness.failed(exc)
-        except Exception as exc:  # of the app; otherwise, no request would get an answer
-            app.logger.exception("Whether the app is ready is not known")
-            answer = Readiness(is_ready=False, status=UNKNOWN, error=type(exc).__name__)
-        answer.log(self._answer)
-        self._answer, self._time = answer, time.monotonic()
-        return answer
+        self.record(answer)
 
 
 def blueprint(extension: AsyncAmpho, path: str) -> Blueprint:

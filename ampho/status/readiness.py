@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ FRESH = 1.0
 
 PATIENCE = 0.8
 """For how many seconds a request waits for the databases; Kubernetes gives a probe one second."""
+
+GIVE_UP = 10.0
+"""After how many seconds a question to the databases is cancelled, where that is possible."""
 
 HEADERS: Mapping[str, str] = {"Cache-Control": "no-store"}
 
@@ -59,16 +63,27 @@ class Readiness:
         return cls(not waits, status.value, counts, parts)
 
     @classmethod
-    def failed(cls, error: AmphoError) -> Readiness:
-        """Return the answer if a database could not be looked at."""
+    def failed(cls, error: Exception) -> Readiness:
+        """Return the answer if the databases could not be looked at. Log an error of the app with its traceback."""
+        if not isinstance(error, (AmphoError, TimeoutError)):
+            _log.error("Ampho does not know whether the app is ready", exc_info=error)
+            return cls(is_ready=False, status=UNKNOWN, error=type(error).__name__)
         errors = [*error.errors.values()] if isinstance(error, DatabasesError) else [error]
-        is_down = all(isinstance(each, DatabaseError) for each in errors)
-        return cls(is_ready=False, status=Status.UNREACHABLE.value if is_down else UNKNOWN, error=str(error))
+        is_down = all(isinstance(each, (DatabaseError, TimeoutError)) for each in errors)
+        status = Status.UNREACHABLE.value if is_down else UNKNOWN
+        return cls(is_ready=False, status=status, error=str(error) or "The databases do not answer.")
 
     @property
     def code(self) -> int:
         """The status code of HTTP."""
         return 200 if self.is_ready else 503
+
+    @property
+    def reason(self) -> str:
+        """Why the app is not ready; empty if it is."""
+        if self.is_ready:
+            return ""
+        return self.error or ", ".join(f"{number} {status}" for status, number in self.counts.items())
 
     def as_json(self, *, details: bool) -> dict[str, object]:
         """Return the answer.
@@ -90,13 +105,30 @@ class Readiness:
             answer["error"] = self.error or None
         return answer
 
-    def log(self, before: Readiness | None) -> None:
-        """Log why the app is not ready, if that has changed."""
-        if self.is_ready or (before is not None and (before.status, before.error) == (self.status, self.error)):
-            return
-        why = self.error or ", ".join(f"{number} {status}" for status, number in self.counts.items())
-        _log.warning("Not ready: %s", why)
-
 
 WAITING = Readiness(is_ready=False, status="waiting", error="The databases have not answered yet.")
-"""The answer while the databases are being asked for the first time."""
+"""The answer while the databases are being asked."""
+
+
+class Answers:
+    """The last answer of an app: the databases are asked at most once a second, for all requests together.
+
+    Once the app was ready, it stays ready, so that the databases are not asked any more.
+
+    :ivar last: the last answer.
+    """
+
+    def __init__(self) -> None:
+        self.last: Readiness = WAITING
+        self._time = float("-inf")
+
+    def holds(self) -> bool:
+        """Return whether the last answer still holds."""
+        return self.last.is_ready or time.monotonic() - self._time < FRESH
+
+    def record(self, answer: Readiness) -> None:
+        """Keep an answer, and log why the app is not ready, if the reason is a new one."""
+        reason, before = answer.reason, self.last.reason
+        if reason and reason != before:
+            _log.warning("Not ready: %s", reason)
+        self.last, self._time = answer, time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +24,7 @@ from ampho.database.url import (
 from ampho.errors import ConfigurationError
 from ampho.extension import DEFAULTS, OPTIONS, SyncExtension
 from ampho.running import Framework
-from ampho.settings import DATABASES, DEFAULT_DATABASE, READINESS_PATH
+from ampho.settings import DATABASES, DEFAULT_DATABASE
 from ampho.sync.migrate import KEY, MigrateOnDemand, db_group, use_packages
 
 if TYPE_CHECKING:
@@ -100,9 +99,7 @@ class Ampho(SyncExtension):
         self._dbs[app] = db
         self._apps.add(app)
         self._add_commands(app)
-        if path := READINESS_PATH.read(app.config, os.environ):
-            app.register_blueprint(self.readiness(path))
-        self._load_plugins(app)
+        self._add_from_settings(app)
 
     def readiness(self, path: str = "/-/ready") -> Blueprint:
         """Return a blueprint that answers whether the app is ready: whether its databases have what its code needs.
