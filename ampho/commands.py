@@ -113,8 +113,7 @@ class Commands:
         :param source: the folder that contains ``env.py``, a folder with revision files, an ``alembic.ini``, or a
             ``pyproject.toml``; by default, the folder in ``ALEMBIC`` of Flask-Alembic, ``migrations``, ``alembic.ini``,
             ``pyproject.toml``, or the migrations folder of a package whose ``env.py`` is another tool's, whichever
-            exists. To split a history, it may also be the migrations folder of a
-            package.
+            exists. To split a history, it may also be the migrations folder of a package.
         :param package: the package, or several, as a list or separated by commas; by default, the only one that is
             configured. Its folder is created if necessary.
         :param plan: whether to change nothing, and only return what would be done.

@@ -96,9 +96,9 @@ class _History:
         return bool(revision.replaces) and self.applied.issuperset(revision.replaces)
 
     def _is_ready(self, old: Revision) -> bool:
-        """Return whether a replaced revision can count as applied: like those in the graph, it waits for others.
+        """Return whether what a replaced revision depends on is applied, as far as that was replaced, too.
 
-        Otherwise, its row would take the place of a row that a revision needs which still waits.
+        Otherwise, its version row would replace one that tells which other revisions are still to be recorded.
         """
         needed = {new for name in (*old.down_revisions, *old.depends_on) for new in self.graph.replacements(name)}
         return self.applied.issuperset(needed.difference(self.graph.replacements(old.id)))

@@ -21,7 +21,7 @@ from ampho.settings import PLUGINS
 PACKAGES, MODELS = "ampho.packages", "ampho.models"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Plugin:
     """A plug-in that is installed.
 
@@ -61,8 +61,8 @@ def installed_plugins() -> tuple[Plugin, ...]:
 
 @cache
 def _installed(path: tuple[str, ...]) -> tuple[Plugin, ...]:
-    found = {each.name: Plugin(each.name, each.value, _distribution(each)) for each in entry_points(group=PACKAGES)}
-    return tuple(found[name] for name in sorted(found))
+    points = entry_points(group=PACKAGES)
+    return tuple(sorted(Plugin(each.name, each.value, _distribution(each)) for each in points))
 
 
 def _distribution(point: EntryPoint) -> str:
@@ -77,21 +77,29 @@ def not_enabled(packages: Collection[str]) -> tuple[str, ...]:
 def plugin_entries(setting: bool | tuple[str, ...]) -> Iterator[str]:  # noqa: FBT001 (the value of a setting)
     """Yield the entries of the packages that a setting enables; a name alone if its plug-in is not installed.
 
-    :raises ConfigurationError: if the entry point of one of them is not valid.
+    :raises ConfigurationError: if the entry point of one of them is not valid, or if two distributions have it.
     """
-    found = {each.name: each for each in installed_plugins()} if setting else {}
-    names = found if setting is True else setting or ()
+    installed = installed_plugins() if setting else ()
+    names = dict.fromkeys(each.name for each in installed) if setting is True else setting or ()
     for name in names:
-        yield found[name].entry if name in found else name
+        found = [each for each in installed if each.name == name]
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"The plug-in {name} is in {' and in '.join(each.distribution for each in found)}. Uninstall one of"
+                " them.",
+                setting=PLUGINS.name,
+            )
+        yield found[0].entry if found else name
 
 
 def load_models(setting: bool | tuple[str, ...], app: object) -> None:  # noqa: FBT001 (the value of a setting)
     """Import the models of the plug-ins that a setting enables, or call the functions that register them.
 
-    :raises ConfigurationError: if that raises an exception.
+    :raises ConfigurationError: if that raises an exception, and as for :func:`plugin_entries`.
     """
-    for point in entry_points(group=MODELS) if setting else ():
-        if isinstance(setting, tuple) and point.name not in setting:
+    names = {entry.partition(":")[0] for entry in plugin_entries(setting)}
+    for point in entry_points(group=MODELS) if names else ():
+        if point.name not in names:
             continue
         try:
             loaded: object = point.load()
@@ -100,6 +108,7 @@ def load_models(setting: bool | tuple[str, ...], app: object) -> None:  # noqa: 
         except Exception as exc:
             raise ConfigurationError(
                 f"The models of the plug-in {point.name} ({_distribution(point)}) cannot be loaded from"
-                f" {point.value!a}: {describe(exc)}. Correct the plug-in, uninstall it, or leave it out of {PLUGINS}.",
+                f" {point.value!a}: {describe(exc).rstrip('.')}. Correct the plug-in, uninstall it, or leave it out of"
+                f" {PLUGINS}.",
                 setting=PLUGINS.name,
             ) from exc

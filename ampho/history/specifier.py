@@ -16,11 +16,11 @@ from ampho.history.graph import Branch, Graph
 _OFFSET = re.compile(r"[+-][0-9]+")
 _NUMBER = re.compile(r"[1-9][0-9]{0,3}")  # a longer number is more likely to be part of an id
 _NAME_AND_OFFSET = re.compile(r"(?P<name>.+?)(?P<offset>[+-][0-9]+)")
-MISSING = "missing"
-"""The specifier of a downgrade that stands for all missing revisions, unless a package, label, or id has this name."""
-
 _MAX_LENGTH = 300
 _MAX_DIGITS = 7
+
+MISSING = "missing"
+"""The specifier of a downgrade that stands for all missing revisions, unless a package, label, or id has this name."""
 
 
 @dataclass(frozen=True, slots=True)

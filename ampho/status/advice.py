@@ -135,9 +135,8 @@ def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:
     packages = set(map(applied.package, ids))
     reasons: dict[str, str] = {}
     if ids and applied.sources.issuperset(ids):
-        reasons["another branch of the code applied " + ("it" if len(ids) == 1 else "them")] = (
-            f"revert {'it' if len(ids) == 1 else 'them'} with 'ampho db-down {MISSING}'"
-        )
+        them = "it" if len(ids) == 1 else "them"
+        reasons[f"another branch of the code applied {them}"] = f"revert {them} with 'ampho db-down {MISSING}'"
     if not packages.isdisjoint(["", *applied.graph.packages]):
         files, were = ("the file", "was") if len(ids) == 1 else ("files", "were")
         reasons[f"{files} {were} deleted"] = f"restore {'the file' if len(ids) == 1 else 'the files'}"

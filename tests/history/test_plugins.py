@@ -108,7 +108,7 @@ def test_plug_ins_are_found_and_enabled_and_uninstalled(
         install(wheels[name], site)
 
     found = ampho(project, "db-status", plugins="reviews")
-    assert "Installed, but not enabled, are broken (acme-broken 1.2), wishes (acme-wishes 1.2)." in found.stdout
+    assert "Installed but not enabled: broken (acme-broken 1.2), wishes (acme-wishes 1.2)." in found.stdout
     assert found.stdout.count("Enable them with AMPHO_PLUGINS.") == 1
     assert "reviews" in found.stdout.splitlines()[1]
     as_json = json.loads(ampho(project, "db-status", "--json", plugins="reviews").stdout)["status"]
@@ -155,6 +155,16 @@ def test_an_entry_point_with_the_name_of_another_package_is_refused(
     assert "The entry point elsewhere = 'other.package' of acme-elsewhere 1.2, in the group ampho.packages, must" in (
         refused.stderr
     )
+
+
+def test_two_distributions_with_one_plug_in_are_named(project: Project, site: Path, wheels: dict[str, Path]) -> None:
+    project.app("flask", url=URLS["flask"])
+    install(wheels["reviews"], site)
+    copy = shutil.copytree(site / "acme_reviews-1.2.dist-info", site / "acme_copies-1.3.dist-info")
+    (copy / "METADATA").write_text("Metadata-Version: 2.3\nName: acme-copies\nVersion: 1.3\n", "utf-8")
+    refused = ampho(project, "db-up", plugins="reviews", check=False)
+    assert refused.exit_code == 1
+    assert "The plug-in reviews is in acme-copies 1.3 and in acme-reviews 1.2. Uninstall one of them" in refused.stderr
 
 
 def test_a_plug_in_that_nobody_knows_is_named(project: Project) -> None:

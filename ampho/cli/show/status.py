@@ -166,8 +166,8 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
         remarks.append(f"Ampho does not read {what}; {status.unread_tables_remedy}.")
     remarks += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
     if status.plugins:
-        it, is_ = ("it", "is") if len(status.plugins) == 1 else ("them", "are")
-        remarks.append(f"Installed, but not enabled, {is_} {listed(status.plugins)}. Enable {it} with {PLUGINS}.")
+        it = "it" if len(status.plugins) == 1 else "them"
+        remarks.append(f"Installed but not enabled: {listed(status.plugins)}. Enable {it} with {PLUGINS}.")
     if remarks:
         say()
     for text in remarks:
