@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial, wraps
 from pathlib import Path
 from pkgutil import resolve_name
+from threading import Lock
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, ParamSpec, TypeVar, cast, overload
 from weakref import WeakKeyDictionary, WeakSet
@@ -29,7 +30,16 @@ from ampho.database.url import (
     setting_of,
 )
 from ampho.errors import ConfigurationError
-from ampho.settings import DATABASE_URI, DATABASES, DEFAULT_DATABASE, PACKAGES, PLUGINS, READINESS_PATH, Settings
+from ampho.settings import (
+    DATABASE_URI,
+    DATABASES,
+    DEFAULT_DATABASE,
+    PACKAGES,
+    PENDING_PAGE,
+    PLUGINS,
+    READINESS_PATH,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -87,6 +97,8 @@ OPTIONS = _OF_EACH_RUN.union(
     ],
 )
 """The arguments of Alembic's ``context.configure``, listed here so that checking them does not import Alembic."""
+
+_deciding = Lock()  # held while the hook before a first request is replaced
 
 
 class command(Generic[P, R]):  # noqa: N801 (it is used like a decorator)
@@ -173,6 +185,7 @@ class Extension(ABC):
     """Raises an error if a database of a group, of which it receives the name and the URL, must not be used."""
 
     _template: ClassVar[str]
+    _page: ClassVar[str]
     _known_options: ClassVar[frozenset[str]] = OPTIONS
     _arguments: ClassVar[tuple[str, ...]]
 
@@ -195,6 +208,7 @@ class Extension(ABC):
         self._owner_hooks: list[Callable[[object, str, str], str | None]] = []
         self._added_to: WeakKeyDictionary[App, dict[str, str | None]] = WeakKeyDictionary()
         self._apps: WeakSet[App] = WeakSet()
+        self._pages: WeakKeyDictionary[App, Callable[[], Any] | None] = WeakKeyDictionary()
 
     def _check_option(self, name: str, value: object) -> None:
         if name in _OF_EACH_RUN or (name in _ALWAYS_ON and value is not True):
@@ -229,8 +243,30 @@ class Extension(ABC):
     def readiness(self, path: str) -> Blueprint:
         """Return a blueprint that answers whether the app is ready."""
 
+    @abstractmethod
+    def _before_first_request(self, app: App) -> Callable[[], Any]:
+        """Return a hook that adds the pending page at the first request, if the app is to have it."""
+
+    def _pending_page(self, app: App, hook: Callable[[], object]) -> Callable[[], Any] | None:
+        """Replace the hook before the first request by that of the pending page, and return it; None if it is off.
+
+        This is decided at the first request, because ``app.run(debug=True)`` turns on debug mode after ``init_app()``.
+        """
+        with _deciding:
+            hooks = app.before_request_funcs[None]
+            if hook in hooks:
+                page, is_on = None, _read(PENDING_PAGE.read, app)
+                if app.debug and not app.testing if is_on is None else is_on:
+                    page = resolve_name(self._page)(app, self).before_request
+                self._pages[app] = page
+                # A new list, because other requests may be reading the old one.
+                app.before_request_funcs[None] = [*filter(None, (page if each == hook else each for each in hooks))]
+            return self._pages[app]
+
     def _add_from_settings(self, app: App) -> None:
         """Add what the settings of an app ask for: the answer whether it is ready, and the models of plug-ins."""
+        if _read(PENDING_PAGE.read, app) is not False:
+            app.before_request_funcs.setdefault(None, []).insert(0, self._before_first_request(app))
         if path := _read(READINESS_PATH.read, app):
             app.register_blueprint(self.readiness(path))
         if plugins := _read(PLUGINS.read, app):

@@ -290,6 +290,15 @@ READINESS_DETAILS = Setting(
     default=False,
     parse=lambda value: _SWITCH[str(value).strip().lower()],
 )
+PENDING_PAGE: Setting[bool | None] = Setting(
+    "AMPHO_PENDING_PAGE",
+    kind="`True` or `False`; `1` or `0` in the environment",
+    meaning="whether a page answers instead of the app while a database does not match the code",
+    default=None,
+    parse=lambda value: _SWITCH[str(value).strip().lower()],
+    unset=(None,),
+    by_default="on in debug mode, unless `TESTING` is set",
+)
 
 SETTINGS: tuple[Setting[object], ...] = tuple(each for each in globals().values() if isinstance(each, Setting))
 
@@ -319,6 +328,7 @@ class Settings:
         self.journal_source: Final = JOURNAL_SOURCE.read(config, environment)
         self.readiness_path: Final = READINESS_PATH.read(config, environment)
         self.readiness_details: Final = READINESS_DETAILS.read(config, environment)
+        self.pending_page: Final = PENDING_PAGE.read(config, environment)
         self.owners: Final = OWNERS.read(config, environment)
         self.version_tables: Final = VERSION_TABLES.read(config, environment)
 

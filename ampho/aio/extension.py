@@ -53,6 +53,7 @@ class AsyncAmpho(AsyncExtension):
     """
 
     _template: ClassVar[str] = "aio"
+    _page: ClassVar[str] = "ampho.pending.aio:QuartPage"
     _arguments: ClassVar[tuple[str, ...]] = ("packages", "metadata")
 
     def __init__(
@@ -105,6 +106,13 @@ class AsyncAmpho(AsyncExtension):
         from ampho.aio.readiness import blueprint  # imported late, because few apps have it
 
         return blueprint(self, path)
+
+    def _before_first_request(self, app: App) -> Callable[[], Any]:
+        async def hook() -> object:
+            page = self._pending_page(app, hook)
+            return None if page is None else await page()
+
+        return hook
 
     @property
     def db(self) -> Any:  # noqa: ANN401 (the object that the app passed)

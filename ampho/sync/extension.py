@@ -59,6 +59,7 @@ class Ampho(SyncExtension):
     """
 
     _template: ClassVar[str] = "sync"
+    _page: ClassVar[str] = "ampho.pending.sync:FlaskPage"
     _known_options: ClassVar[frozenset[str]] = OPTIONS | {"command", "directory"}
     _arguments: ClassVar[tuple[str, ...]] = ("packages", "migrate")
 
@@ -111,6 +112,13 @@ class Ampho(SyncExtension):
         from ampho.sync.readiness import blueprint  # imported late, because few apps have it
 
         return blueprint(self, path)
+
+    def _before_first_request(self, app: App) -> Callable[[], Any]:
+        def hook() -> object:
+            page = self._pending_page(app, hook)
+            return None if page is None else page()
+
+        return hook
 
     def _check_migrate(self, app: Flask, migrate: Migrate | None) -> None:
         registered = app.extensions.get(KEY)

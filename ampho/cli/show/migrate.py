@@ -77,7 +77,7 @@ def print_plan(plan: Plan, selected: Sequence[str] = (), *, before_question: boo
         say("If a step has no note, you asked for it, and it runs in a transaction.", err=stderr)
     if len(shown.steps) < len(plan.steps):
         say(f"and {len(plan.steps) - len(shown.steps)} more; --plan lists all of them", err=stderr)
-    for line in _summary(plan):
+    for line in summary(plan):
         say(line, err=stderr)
     for step in plan.steps:
         if source := step.revision.source:
@@ -131,13 +131,13 @@ def _narrow(plan: Plan, *, stacked: bool = False) -> Layout:
     rows: list[tuple[Cell, ...]] = []
     for number, step in enumerate(plan.steps, 1):
         where = [(f"in {step.database}", "")] if len(plan.databases) > 1 else []
-        below = [(step.revision.message, ""), *where, *_notes(step)]
+        below = [(step.revision.message, ""), *where, *notes(step)]
         cells = [_lines([(step.revision.id, "bold"), *below])] if stacked else [step.revision.id, _lines(below)]
         rows.append((str(number), *cells))
     return Layout((">#", "Revision", *(() if stacked else ("Message",))), rows, least=_NARROW_MESSAGE)
 
 
-def _notes(step: Step) -> list[tuple[str, str]]:
+def notes(step: Step) -> list[tuple[str, str]]:
     """Return notes on everything that is unusual about a step, each with its style."""
     revision = step.revision
     notes = [] if revision.id.startswith(id_prefix(revision.package)) else [(f"of {revision.package}", "")]
@@ -162,7 +162,8 @@ def _color(step: Step) -> str:
     return "yellow" if step.in_transaction in _TRANSACTIONS else ""
 
 
-def _summary(plan: Plan) -> list[str]:
+def summary(plan: Plan) -> list[str]:
+    """Return lines on what is unusual about a plan as a whole."""
     lines = []
     if plan.along:
         many = [sum(step.revision.package == package for step in plan.steps) for package in plan.along]

@@ -1,0 +1,103 @@
+"""Who may see what the pending page knows, and who may press its buttons.
+
+Other sites can send requests to a server on the same machine, through the browser of its developer. Therefore, a button
+needs more than a click: see the functions of this module. Rails once let anybody run migrations (CVE-2020-8185).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from hmac import compare_digest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from werkzeug.sansio.request import Request
+
+_FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
+_FORWARDED_PREFIX = "x-forwarded-"
+
+
+def is_trusted(request: Request, *, debug: bool) -> bool:
+    """Return whether an answer may name revisions, files, and databases.
+
+    The host must be an address or a name of this machine. Otherwise, a site could give its own name the address of this
+    machine, and read the answer (DNS rebinding).
+    """
+    return debug and (_is_local_name(_name(request)) or _address(_name(request)) is not None)
+
+
+def refusal(request: Request, *, debug: bool) -> str:
+    """Return why a request does not get buttons; empty if it does."""
+    if not debug:
+        return "Buttons exist only in debug mode."
+    if not _is_loopback(_client(request)):
+        return "The request does not come from this machine."
+    if _is_forwarded(request):
+        return "The request comes through a proxy."
+    name = _name(request)
+    if not (_is_local_name(name) or _is_loopback(name)):
+        return "The request is not for this machine: open the page at localhost or 127.0.0.1."
+    return ""
+
+
+def refusal_of_press(request: Request, given: str, token: str, *, debug: bool) -> str:
+    """Return why a button that was pressed does nothing; empty if it may do what it does.
+
+    :param given: the token of the form.
+    :param token: the token of this process.
+    """
+    if why := refusal(request, debug=debug):
+        return why
+    if request.method != "POST":
+        return "A button sends POST."
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    origin = request.headers.get("Origin")
+    if site != "same-origin" or origin != f"{request.scheme}://{request.headers.get('Host', '')}":
+        return "The request comes from another site."
+    if not compare_digest(given.encode(), token.encode()):
+        return "The page is from another process, or from an earlier one. Load it again."
+    return ""
+
+
+def _client(request: Request) -> str | None:
+    """Return the address of the client. Quart has it in a header, which the client may send, too."""
+    scope = getattr(request, "scope", None)
+    if scope is None:
+        return request.remote_addr
+    return next(iter(scope.get("client") or ()), None)
+
+
+def _is_forwarded(request: Request) -> bool:
+    """Return whether a request comes through a proxy, of which some speak HTTP/1.0 and add no header."""
+    names = {name.lower() for name, _ in request.headers}
+    if not names.isdisjoint(_FORWARDED) or any(name.startswith(_FORWARDED_PREFIX) for name in names):
+        return True
+    environment = getattr(request, "environ", None)
+    if environment is not None:
+        return bool(environment.get("SERVER_PROTOCOL") == "HTTP/1.0")
+    return bool(getattr(request, "http_version", "") == "1.0")
+
+
+def _name(request: Request) -> str:
+    """Return the name or address in the Host header, without the port."""
+    host = request.headers.get("Host", "").strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].removesuffix(".")
+
+
+def _is_local_name(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _address(name: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(name or "")
+    except ValueError:
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _is_loopback(name: str | None) -> bool:
+    address = _address(name)
+    return address is not None and address.is_loopback
