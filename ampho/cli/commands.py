@@ -92,7 +92,7 @@ def _on_one_database(command: Callable[..., object]) -> Callable[..., object]:
     return database_option(_x(_on_files(command)), is_repeatable=False)
 
 
-@click.group("ampho", cls=AmphoGroup)
+@click.group("ampho", cls=AmphoGroup, invoke_without_command=True)
 @click.option("-v", "--verbose", is_flag=True, help="Print more details.")
 @click.pass_context
 def cli(ctx: click.Context, verbose: bool) -> None:
@@ -101,7 +101,16 @@ def cli(ctx: click.Context, verbose: bool) -> None:
     SPEC is a package (app), a revision id or the beginning of one, app@head, app@+1, app@-1, app@base, heads, base, or
     a number of steps such as +1 or -1. The prefix db- is optional, as in 'ampho up'.
     """
+    begin(ctx, verbose=verbose)
+
+
+def begin(ctx: click.Context, *, verbose: bool) -> None:
+    """Keep the options of the group. Without a command, print what to do next."""
     ctx.meta["ampho.verbose"] = verbose
+    if ctx.invoked_subcommand is None:
+        from ampho.cli.next_steps import print_next_steps
+
+        print_next_steps(ctx)
 
 
 @cli.command("db-init")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ampho.cli.commands import cli
+from ampho.cli.commands import begin, cli
 from ampho.cli.group import AmphoGroup
 from ampho.cli.streams import safe_streams
 
@@ -43,7 +43,7 @@ class ConsoleLoader:
         return self._app
 
 
-@click.group("ampho", cls=AmphoGroup, help=cli.help, commands=dict(cli.commands))
+@click.group("ampho", cls=AmphoGroup, invoke_without_command=True, help=cli.help, commands=dict(cli.commands))
 @click.option(
     "-A",
     "--app",
@@ -57,7 +57,7 @@ class ConsoleLoader:
 def console(ctx: click.Context, import_path: str | None, verbose: bool) -> None:
     """Pass the loader to the commands."""
     ctx.obj = ConsoleLoader(import_path)
-    ctx.meta["ampho.verbose"] = verbose
+    begin(ctx, verbose=verbose)
 
 
 def main() -> None:

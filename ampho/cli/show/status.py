@@ -47,7 +47,7 @@ def _(state: CurrentState, ctx: click.Context) -> None:
         if is_verbose(ctx):
             print_records(package.applied, "    applied  ", dict.fromkeys(state.edited or (), "edited"))
             print_records(package.pending, "    pending  ")
-    for text in _remarks(state):
+    for text in remarks_on(state):
         say(selecting(text, state.database))
 
 
@@ -60,7 +60,7 @@ def _position(package: PackageState) -> str:
     return f"{', '.join(marks)}{pending}"
 
 
-def _remarks(state: CurrentState | DatabaseStatus) -> Iterator[str]:
+def remarks_on(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     """Yield a line for each problem of a database."""
     width = max((len(package.package) for package in (*state, *state.missing)), default=0)
     for missing in state.missing:
@@ -160,7 +160,7 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
         _print_revisions(status)
     elif status.packages:
         draw([partial(_wide, status), partial(_narrow, status), partial(_narrow, status, stacked=True)])
-    remarks = list(_remarks(status))
+    remarks = list(remarks_on(status))
     if status.unread_tables:
         what = f"the version table{'s' if status.unread_tables[1:] else ''} {listed(status.unread_tables)}"
         remarks.append(f"Ampho does not read {what}; {status.unread_tables_remedy}.")
