@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ampho.status.deployment import Deployment
     from ampho.status.fleet import FleetStatus
     from ampho.status.graph_view import Picture
+    from ampho.status.readiness import Readiness
     from ampho.status.state import CurrentState, RevisionRecord
     from ampho.status.summary import DatabaseStatus
 
@@ -962,6 +963,21 @@ class Commands:
 
         return self._running.on_each(look, database, observer)
 
+    def readiness(self, patience: float | None = None) -> Readiness:
+        """Return whether the code may run on all databases, except for those of groups.
+
+        :param patience: how many seconds to wait for an answer of each server; None if the caller limits that.
+        :raises AmphoError: if the history or a database cannot be read.
+        """
+        from ampho.status.deployment import Deployment
+        from ampho.status.readiness import Readiness
+
+        names = self._running.project().homes.names
+        if patience is not None:
+            for name in names:
+                self._running.reach(name, patience)
+        return Readiness.of(self.deployment()) if names else Readiness.of(Deployment(()))
+
     def wait(
         self,
         *,
@@ -1005,6 +1021,7 @@ class Commands:
             waiting = Waiting(timeout, deadline, observer, name if project.has_several_databases else "")
             while True:
                 with naming_one_of(project, name), waiting.attempt() as attempt_observer:
+                    self._running.reach(name, waiting.patience)
                     found, holder = self._running.on_one(
                         lambda on: deployment_and_holder(on.project, on.connection, x=x), name, attempt_observer, ""
                     )

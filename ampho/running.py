@@ -62,6 +62,15 @@ class Framework(ABC):
         """
 
     @abstractmethod
+    def reach(self, project: Project, seconds: float) -> None:
+        """Open a connection to a database, and close it, to see whether the server answers.
+
+        :param seconds: how long to wait for it. Most drivers do not limit that if a server accepts a connection, and
+            then says nothing.
+        :raises TimeoutError: if it takes longer.
+        """
+
+    @abstractmethod
     def ended(self, opened: AbstractContextManager[T]) -> AbstractContextManager[T]:
         """Return a context manager that also ends if the command is cancelled meanwhile."""
 
@@ -165,6 +174,24 @@ class Running:
         if specifier is not None:
             self._whole.databases(name, [specifier])
         return self._on(name, work, observer, **how)
+
+    def reach(self, name: str, seconds: float) -> None:
+        """Check that the server of a database answers. Meanwhile, other runs in this process need not wait.
+
+        :param seconds: how long to wait for it.
+        :raises DatabaseError: if the database cannot be reached in that time.
+        """
+        part = self._whole.of(name)
+        if part.url.get_backend_name() == "sqlite":
+            return
+        with naming_one_of(self._whole, name), without_secrets(part.url):
+            try:
+                self.framework.reach(part, seconds)
+            except TimeoutError:
+                from ampho.database.url import display
+
+                why = f"the server does not answer within {seconds:.0f} s"
+                raise DatabaseError(f"Cannot connect to {display(part.url)}: {why}.") from None
 
     def on_each(
         self,

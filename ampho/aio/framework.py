@@ -64,6 +64,15 @@ class QuartFramework(Framework):
             if commits and renews and engine.dialect.driver == "asyncpg":
                 await_only(finish(_renew_pool(engine)))
 
+    def reach(self, project: Project, seconds: float) -> None:
+        """Open a connection to a database, and close it, in a task that is cancelled if that takes too long."""
+
+        def connect() -> None:
+            with self.connect(project):
+                pass
+
+        await_only(asyncio.wait_for(greenlet_spawn(connect), seconds))
+
     @contextmanager
     def ended(self, opened: AbstractContextManager[T]) -> Iterator[T]:
         """Enter a context manager, and leave it in a task of its own, which is not cancelled with the command."""

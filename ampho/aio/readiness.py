@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from quart import Blueprint, Quart, current_app
 
+from ampho.commands import Commands
 from ampho.settings import READINESS_DETAILS
 from ampho.status.readiness import BLUEPRINT, GIVE_UP, HEADERS, PATIENCE, WAITING, Answers, Readiness
 
@@ -37,7 +38,7 @@ class Probe(Answers):
     async def _look(self, app: Quart) -> None:
         try:
             async with app.app_context(), asyncio.timeout(GIVE_UP):
-                answer = Readiness.of(await self._extension.deployment())
+                answer = await self._extension.call(Commands.readiness)
         except Exception as exc:  # noqa: BLE001 (otherwise, no request would get an answer)
             answer = Readiness.failed(exc)
         self.record(answer)

@@ -49,6 +49,8 @@ class Waiting:
     """
 
     _PAUSE = 0.5  # seconds between two attempts
+    _PATIENCE = 10.0  # seconds after which a server that says nothing is asked again
+    _LEAST_PATIENCE = 1.0
 
     def __init__(self, timeout: float, deadline: float, observer: Observer | None, database: str = "") -> None:
         self._timeout = timeout
@@ -62,6 +64,11 @@ class Waiting:
     def pause(self) -> float:
         """The number of seconds until the next attempt; the last attempt is made at the timeout."""
         return max(0.0, min(self._PAUSE, self._deadline - time.monotonic()))
+
+    @property
+    def patience(self) -> float:
+        """The number of seconds to wait for an answer of the server; in the last attempt, a second."""
+        return max(self._LEAST_PATIENCE, min(self._PATIENCE, self._deadline - time.monotonic()))
 
     @contextmanager
     def attempt(self) -> Iterator[Observer]:

@@ -24,7 +24,7 @@ PATIENCE = 0.8
 """For how many seconds a request waits for the databases; Kubernetes gives a probe one second."""
 
 GIVE_UP = 10.0
-"""After how many seconds a question to the databases is cancelled, where that is possible."""
+"""After how many seconds without an answer a server counts as unreachable, and is asked again."""
 
 HEADERS: Mapping[str, str] = {"Cache-Control": "no-store"}
 

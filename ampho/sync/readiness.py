@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, current_app
 
+from ampho.commands import Commands
 from ampho.settings import READINESS_DETAILS
-from ampho.status.readiness import BLUEPRINT, HEADERS, PATIENCE, WAITING, Answers, Readiness
+from ampho.status.readiness import BLUEPRINT, GIVE_UP, HEADERS, PATIENCE, WAITING, Answers, Readiness
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Probe(Answers):
-    """Asks the databases of an app in a thread of its own, which only ends when the driver of the database does."""
+    """Asks the databases of an app in a thread of its own."""
 
     def __init__(self, extension: Ampho) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class Probe(Answers):
     def _look(self, app: Flask, answered: Event) -> None:
         try:
             with app.app_context():
-                answer = Readiness.of(self._extension.deployment())
+                answer = self._extension.call(Commands.readiness, GIVE_UP)
         except Exception as exc:  # noqa: BLE001 (otherwise, no request would get an answer)
             answer = Readiness.failed(exc)
         self.record(answer)

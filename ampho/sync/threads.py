@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -48,6 +48,23 @@ def at_once(functions: Iterator[Callable[[], T]], limit: int) -> Generator[T]:
             waiting.put(None)
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def in_time(function: Callable[[], object], seconds: float) -> None:
+    """Run a function in a daemon thread, and wait for its end for a number of seconds.
+
+    :raises TimeoutError: if it takes longer; it then goes on in its thread.
+    """
+    waiting: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+    done: SimpleQueue[Future[object]] = SimpleQueue()
+    for work in (partial(copy_context().run, function), None):
+        waiting.put(work)
+    threading.Thread(target=_serve, args=(waiting, done), daemon=True).start()
+    try:
+        ended = done.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+    ended.result()
 
 
 def _serve(waiting: SimpleQueue[Callable[[], T] | None], done: SimpleQueue[Future[T]]) -> None:

@@ -434,27 +434,28 @@ def test_a_server_that_is_not_up_yet_is_waited_for(project: Project, database: D
 
 @contextmanager
 def coming_up(port: int, server: tuple[str, int], seconds: float) -> Iterator[None]:
-    """Let one connection to a port reach a server, after some seconds in which nobody listens there."""
+    """Let two connections to a port reach a server, after some seconds in which nobody listens there."""
 
     def serve() -> None:
         time.sleep(seconds)
-        with (
-            socket.create_server(("127.0.0.1", port)) as listener,
-            listener.accept()[0] as client,
-            socket.create_connection(server) as other,
-        ):
-            ends = {client: other, other: client}
-            while True:
-                for ready in select.select(list(ends), [], [])[0]:
-                    data = ready.recv(1 << 16)
-                    if not data:
-                        return
-                    ends[ready].sendall(data)
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            for _ in range(2):  # the first one finds out whether the server answers
+                with listener.accept()[0] as client, socket.create_connection(server) as other:
+                    pass_on({client: other, other: client})
 
     thread = threading.Thread(target=serve)
     thread.start()
     yield
     thread.join()
+
+
+def pass_on(ends: dict[socket.socket, socket.socket]) -> None:
+    while True:
+        for ready in select.select(list(ends), [], [])[0]:
+            data = ready.recv(1 << 16)
+            if not data:
+                return
+            ends[ready].sendall(data)
 
 
 @pytest.mark.drivers("sqlite")

@@ -124,15 +124,14 @@ def test_a_server_that_hangs_is_asked_once_for_all(
             assert "s3cret" not in f"{answers} {caplog.text}"
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "asyncmy"])
-def test_a_server_that_hangs_is_asked_again_on_quart(
-    driver: str, core: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ampho.aio.readiness.GIVE_UP", 0.2)
+@pytest.mark.parametrize("driver", HUNG)
+def test_a_server_that_hangs_is_asked_again(driver: str, core: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    framework = FRAMEWORKS[driver.startswith("async")]
+    monkeypatch.setattr(f"ampho.{'aio' if framework == 'quart' else 'sync'}.readiness.GIVE_UP", 0.2)
     with hung_server() as (port, accepted):
         url = HUNG[driver].format(port)
-        with facade(core, "quart", ["core"], url, AMPHO_READINESS_PATH=PATH, AMPHO_READINESS_DETAILS=True) as each:
-            assert get(each)[1]["error"] == "The databases do not answer."
+        with facade(core, framework, ["core"], url, AMPHO_READINESS_PATH=PATH, AMPHO_READINESS_DETAILS=True) as each:
+            assert "answer" in get(each)[1]["error"]
             assert soon(each)[1]["status"] == "unreachable"
             assert len(accepted) == 2
 
@@ -156,6 +155,27 @@ def test_a_server_that_refuses_is_asked_once_a_second(
             logged = [record.getMessage() for record in caplog.records if record.msg == "Not ready: %s"]
             assert logged
             assert all(one != other for one, other in pairwise(logged))  # only when the reason changes
+
+
+@pytest.mark.parametrize("driver", HUNG)
+def test_waiting_for_a_server_that_hangs_ends_in_time(driver: str, core: Project) -> None:
+    with hung_server() as (port, accepted):
+        core.app(FRAMEWORKS[driver.startswith("async")], ["core"], HUNG[driver].format(port))
+        begun = time.monotonic()
+        result = core.run("ampho", "db-wait", "--timeout", "1.5", check=False)
+        assert time.monotonic() - begun < 10
+        assert result.exit_code == 3
+        assert "did not become available within 1.5 s" in result.stderr
+        assert "the server does not answer within" in result.stderr
+        assert accepted
+        assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_app_all_of_whose_packages_live_in_groups_is_ready(framework: str, core: Project) -> None:
+    with facade(core, framework, [], URLS[framework], AMPHO_READINESS_PATH=PATH) as each:
+        each.ampho.databases("tenants", packages=["core"])(list)
+        assert get(each) == (200, {"ready": True, "status": "up to date", "counts": {}})
 
 
 def at_once(each: Facade, number: int) -> list[tuple[int, Any]]:
@@ -289,10 +309,10 @@ def test_an_app_that_cannot_say_says_so(framework: str, core: Project, caplog: p
         assert get(each) == (503, {"ready": False, "status": "error", "counts": {}})
         assert "Not ready: " in caplog.text
 
-        def fail(**options: object) -> None:
+        def fail(*arguments: object) -> None:
             raise RuntimeError("a fault of the app")
 
         each.app.config["AMPHO_READINESS_DETAILS"] = True
-        each.ampho.deployment = fail
+        each.ampho.call = fail
         assert soon(each)[1]["error"] == "RuntimeError"
         assert "a fault of the app" in caplog.text
