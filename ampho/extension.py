@@ -393,16 +393,17 @@ class Extension(ABC):
 
         stated = _read(DATABASES.read, app)
         listed = {name: list(map(_name_of, entries)) for name, entries in stated.items()}
+        origins = dict.fromkeys(listed, str(DATABASES))
         assigned = {package for packages in listed.values() for package in packages}
-        for entry, database in {**self._added, **self._added_to.get(app, {})}.items():
-            if database is not None and _name_of(entry) not in assigned:
+        for entry, database, origin in self._wished_homes(app):
+            if _name_of(entry) not in assigned:
                 listed.setdefault(database, []).append(_name_of(entry))
+                origins.setdefault(database, origin)
         for name in listed:
             if name != DEFAULT_DATABASE and name not in self._binds(app):
                 guess = did_you_mean(name, [DEFAULT_DATABASE, *self._binds(app)])
                 remedy = guess or self._way_to_add_database(app)
-                what = DATABASES if name in stated else "add_package()"
-                raise ConfigurationError(f"{what} names the database {name!a}, which has no URL. {remedy}")
+                raise ConfigurationError(f"{origins[name]} names the database {name!a}, which has no URL. {remedy}")
         names = [package.name for package in configured.packages]
         groups = {name: list(map(_name_of, group.entries)) for name, group in self._groups_in(app).items()}
         for name in groups:
@@ -411,6 +412,16 @@ class Extension(ABC):
                     f"The group {name} has the name of a database in {BINDS_SETTING}. Rename one of them."
                 )
         return Homes((*names, *configured.not_installed), listed, groups)
+
+    def _wished_homes(self, app: App) -> Iterator[tuple[str, str, str]]:
+        """Yield entries that name the database of their package, each with that name, and what the entry came from."""
+        for entry, database in {**self._added, **self._added_to.get(app, {})}.items():
+            if database is not None:
+                yield entry, database, "add_package()"
+        if plugins := _read(PLUGINS.read, app):
+            from ampho.history.plugins import plugin_databases
+
+            yield from plugin_databases(plugins)
 
     def _members(self, app: App, group: str) -> Generator[Member]:
         """Yield the databases of a group, one by one."""

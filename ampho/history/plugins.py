@@ -2,8 +2,9 @@
 
 A plug-in is a package whose distribution has an entry point in the group ``ampho.packages``. Its name is that of the
 package, and its value is where the migrations are: the package, or ``package:folder``. An entry point of the same name
-in the group ``ampho.models`` names a module to import, or a function that is called with the app. A plug-in that is
-found is not enabled: ``AMPHO_PLUGINS`` enables it.
+in the group ``ampho.models`` names a module to import, or a function that is called with the app, and one in the group
+``ampho.databases`` names the database in which the plug-in lives. A plug-in that is found is not enabled:
+``AMPHO_PLUGINS`` enables it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isclass
 
 from ampho._text import describe
 from ampho.errors import ConfigurationError
 from ampho.settings import PLUGINS
 
-PACKAGES, MODELS = "ampho.packages", "ampho.models"
+PACKAGES, MODELS, DATABASES = "ampho.packages", "ampho.models", "ampho.databases"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -92,6 +94,17 @@ def plugin_entries(setting: bool | tuple[str, ...]) -> Iterator[str]:  # noqa: F
         yield found[0].entry if found else name
 
 
+def plugin_databases(setting: bool | tuple[str, ...]) -> Iterator[tuple[str, str, str]]:  # noqa: FBT001 (as above)
+    """Yield the plug-ins that name their database, among those that a setting enables.
+
+    :return: the name of each package, that of the database, and a description of the entry point for errors.
+    """
+    names = {entry.partition(":")[0] for entry in plugin_entries(setting)}
+    for point in entry_points(group=DATABASES):
+        if point.name in names:
+            yield point.name, point.value, f"The plug-in {point.name} ({_distribution(point)})"
+
+
 def load_models(setting: bool | tuple[str, ...], app: object) -> None:  # noqa: FBT001 (the value of a setting)
     """Import the models of the plug-ins that a setting enables, or call the functions that register them.
 
@@ -103,7 +116,7 @@ def load_models(setting: bool | tuple[str, ...], app: object) -> None:  # noqa: 
             continue
         try:
             loaded: object = point.load()
-            if callable(loaded):
+            if callable(loaded) and not isclass(loaded):
                 loaded(app)
         except Exception as exc:
             raise ConfigurationError(
