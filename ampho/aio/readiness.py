@@ -6,6 +6,7 @@ import asyncio
 import os
 from contextvars import Context
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from quart import Blueprint, Quart, current_app
 
@@ -46,12 +47,13 @@ class Probe(Answers):
 
 def blueprint(extension: AsyncAmpho, path: str) -> Blueprint:
     """Return a blueprint that answers at a path."""
-    made, probe = Blueprint(BLUEPRINT, __name__), Probe(extension)
+    made = Blueprint(BLUEPRINT, __name__)
+    probes: WeakKeyDictionary[Quart, Probe] = WeakKeyDictionary()  # a blueprint may be registered on several apps
 
     @made.get(path)
     async def ready() -> tuple[dict[str, object], int, dict[str, str]]:
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 (documented)
-        answer = await probe.ask(app)
+        answer = await probes.setdefault(app, Probe(extension)).ask(app)
         details = READINESS_DETAILS.read(app.config, os.environ)
         return answer.as_json(details=details), answer.code, dict(HEADERS)
 

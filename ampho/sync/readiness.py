@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from flask import Blueprint, current_app
 
@@ -50,12 +51,13 @@ class Probe(Answers):
 
 def blueprint(extension: Ampho, path: str) -> Blueprint:
     """Return a blueprint that answers at a path."""
-    made, probe = Blueprint(BLUEPRINT, __name__), Probe(extension)
+    made = Blueprint(BLUEPRINT, __name__)
+    probes: WeakKeyDictionary[Flask, Probe] = WeakKeyDictionary()  # a blueprint may be registered on several apps
 
     @made.get(path)
     def ready() -> tuple[dict[str, object], int, dict[str, str]]:
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 (documented)
-        answer = probe.ask(app)
+        answer = probes.setdefault(app, Probe(extension)).ask(app)
         details = READINESS_DETAILS.read(app.config, os.environ)
         return answer.as_json(details=details), answer.code, dict(HEADERS)
 
