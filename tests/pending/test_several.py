@@ -62,6 +62,44 @@ def test_one_database_that_fails_is_named(each: Facade, project: Project) -> Non
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_database_that_cannot_be_reached_hides_no_other(framework: str, project: Project) -> None:
+    for package in ("core", "stats"):
+        project.package(package)
+        project.revision(package, f"{package}_1700000001")
+    url, other = {
+        "flask": ("sqlite:///app.db", "postgresql+psycopg://ann:s3cret@127.0.0.1:1/stats"),
+        "quart": ("sqlite+aiosqlite:///app.db", "postgresql+asyncpg://ann:s3cret@127.0.0.1:1/stats"),
+    }[framework]
+    binds = {"SQLALCHEMY_BINDS": {"reports": other}, "AMPHO_DATABASES": {"default": ["core"], "reports": ["stats"]}}
+    with facade(project, framework, ["core", "stats"], url, DEBUG=True, **binds) as each:
+        page = ask(each)
+        assert page.code == 503
+        assert "1 revision is pending" in page.words
+        assert "The databases cannot be upgraded" in page.words
+        assert "reports: Cannot connect to postgresql" in page.words
+        assert "s3cret" not in page.text
+        each.call("upgrade", database="default")
+        each.app.before_request_funcs[None][0].__self__.watch.forget()
+        assert ask(each).code == 404  # the app tells of a database that cannot be reached
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_group_that_cannot_be_listed_is_explained(framework: str, project: Project) -> None:
+    project.package("orders")
+    project.revision("orders", "orders_1700000001")
+    driver = "sqlite+aiosqlite" if framework == "quart" else "sqlite"
+
+    def fail() -> list[Member]:
+        raise RuntimeError("no table of tenants")
+
+    with facade(project, framework, [], f"{driver}:///app.db", DEBUG=True) as each:
+        each.ampho.databases("tenants", packages=["orders"])(fail)
+        page = ask(each)
+        assert page.code == 503
+        assert "no table of tenants" in page.words
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_databases_of_groups_are_counted(framework: str, project: Project) -> None:
     project.package("orders")
     project.revision("orders", "orders_1700000001")
