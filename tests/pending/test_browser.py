@@ -182,6 +182,7 @@ def test_it_works_without_javascript(server: str, project: Project, chromium: Br
         expect(page.get_by_role("heading", level=1)).to_have_text("Welcome to the shop")
 
 
+@pytest.mark.parametrize("server", ["flask", "quart"])
 def test_a_long_statement_and_a_failure_are_shown_while_it_runs(server: str, project: Project, page: Page) -> None:
     shop(project, server)
     project.revision("shop", "shop_1700000004", "shop_1700000003", message="Count", upgrade=SLOW)

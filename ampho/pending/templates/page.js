@@ -38,13 +38,13 @@ const receive = {
   failed(data) { fail(data.text); },
 };
 
-async function run(form, key) {
-  const section = element("run");
-  document.querySelectorAll("form button").forEach((button) => { button.disabled = true; });
-  section.hidden = false;
+async function run(form, button) {
+  document.querySelector("h1").textContent = button.textContent;
+  document.querySelector("main").classList.add("running");
+  element("run").hidden = false;
   element("run-title").focus();
   const fields = new URLSearchParams(new FormData(form));
-  fields.set("do", key);
+  fields.set("do", button.value);
   const response = await fetch(form.action, { method: "POST", body: fields, headers: { Accept: "text/event-stream" } });
   if (!response.ok) {
     fail((await response.json()).error);
@@ -75,7 +75,7 @@ async function run(form, key) {
 document.querySelectorAll("form.press").forEach((form) => {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    run(form, event.submitter.value).catch((error) => fail(`The server went away: ${error.message}`));
+    run(form, event.submitter).catch((error) => fail(`The server went away: ${error.message}`));
   });
 });
 element("reload")?.addEventListener("click", () => location.reload());
