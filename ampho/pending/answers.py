@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
+from werkzeug.urls import iri_to_uri
 
 from ampho._text import counted, shown_path
 from ampho.cli.graph.svg import as_svg
@@ -259,8 +260,9 @@ def _svg(picture: Picture, nonce: str) -> Markup:
 
 
 def _local(to: str) -> str:
-    """Return a path of this site; not one that a browser reads as another site."""
-    return to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"
+    """Return a path of this site, as in a header; not one that a browser reads as another site."""
+    is_local = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
+    return iri_to_uri(to) if is_local else "/"
 
 
 @cache

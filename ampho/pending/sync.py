@@ -61,8 +61,9 @@ class FlaskPage(PendingPage["Ampho"]):
             return self.unknown(exc)
 
     def _press(self) -> Reply:
+        form = request.form
         with self._lock:
-            action = self.pressed(request, request.form)
+            action = self.pressed(request, form)
         if isinstance(action, answers.Answer):
             return _reply(action)
         events: Events = SimpleQueue()
@@ -75,7 +76,7 @@ class FlaskPage(PendingPage["Ampho"]):
         for _ in stream:
             pass
         self._look_if_needed()
-        return _reply(self.ended(request, feed.error, request.form))
+        return _reply(self.ended(request, feed.error, form))
 
     def _run(self, action: Action, feed: Feed) -> None:
         error = None

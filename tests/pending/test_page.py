@@ -218,6 +218,8 @@ def test_a_page_of_the_app_comes_after_it_and_no_other_site(framework: str, core
             "/\\evil.example": "/",
             "https://evil.example": "/",
             "/a?b=1": "/a?b=1",
+            "/größe/你": "/gr%C3%B6%C3%9Fe/%E4%BD%A0",
+            "/a\r\nSet-Cookie: a=b": "/",
         }.items():
             reply = press(each, "Continue to the app anyway", page, form={"next": to})
             assert reply.headers["Location"] == leads
