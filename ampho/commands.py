@@ -64,6 +64,7 @@ class Commands:
         self.project: Callable[[], Project] = self._running.project  # which the command line needs, too
         self.expects_steps: bool = False
         self.surveyed: Callable[..., Generator[Surveyed]] = self._running.survey  # which it needs, too
+        self.reach: Callable[[str, float], None] = self._running.reach  # which the pending page needs
 
     def init(self, package: str) -> Initialized:
         """Write the migrations folder of a package.
@@ -975,7 +976,7 @@ class Commands:
         names = self._running.project().homes.names
         if patience is not None:
             for name in names:
-                self._running.reach(name, patience)
+                self.reach(name, patience)
         return Readiness.of(self.deployment()) if names else Readiness.of(Deployment(()))
 
     def wait(
@@ -1021,7 +1022,7 @@ class Commands:
             waiting = Waiting(timeout, deadline, observer, name if project.has_several_databases else "")
             while True:
                 with naming_one_of(project, name), waiting.attempt() as attempt_observer:
-                    self._running.reach(name, waiting.patience)
+                    self.reach(name, waiting.patience)
                     found, holder = self._running.on_one(
                         lambda on: deployment_and_holder(on.project, on.connection, x=x), name, attempt_observer, ""
                     )

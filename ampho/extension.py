@@ -98,6 +98,9 @@ OPTIONS = _OF_EACH_RUN.union(
 )
 """The arguments of Alembic's ``context.configure``, listed here so that checking them does not import Alembic."""
 
+_PAGE = "ampho_pending"
+"""The key of the pending page in ``app.extensions``: its hook before a request, or None if it is off."""
+
 _deciding = Lock()  # held while the hook before a first request is replaced
 
 
@@ -208,7 +211,6 @@ class Extension(ABC):
         self._owner_hooks: list[Callable[[object, str, str], str | None]] = []
         self._added_to: WeakKeyDictionary[App, dict[str, str | None]] = WeakKeyDictionary()
         self._apps: WeakSet[App] = WeakSet()
-        self._pages: WeakKeyDictionary[App, Callable[[], Any] | None] = WeakKeyDictionary()
 
     def _check_option(self, name: str, value: object) -> None:
         if name in _OF_EACH_RUN or (name in _ALWAYS_ON and value is not True):
@@ -258,13 +260,16 @@ class Extension(ABC):
                 page, is_on = None, _read(PENDING_PAGE.read, app)
                 if app.debug and not app.testing if is_on is None else is_on:
                     page = resolve_name(self._page)(app, self).before_request
-                self._pages[app] = page
+                app.extensions[_PAGE] = page
                 # A new list, because other requests may be reading the old one.
                 app.before_request_funcs[None] = [*filter(None, (page if each == hook else each for each in hooks))]
-            return self._pages[app]
+            return cast("Callable[[], Any] | None", app.extensions[_PAGE])
 
     def _add_from_settings(self, app: App) -> None:
         """Add what the settings of an app ask for: the answer whether it is ready, and the models of plug-ins."""
+        if _PAGE in app.extensions:  # init_app() was called before
+            return
+        app.extensions[_PAGE] = None
         if _read(PENDING_PAGE.read, app) is not False:
             app.before_request_funcs.setdefault(None, []).insert(0, self._before_first_request(app))
         if path := _read(READINESS_PATH.read, app):

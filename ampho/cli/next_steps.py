@@ -13,6 +13,7 @@ from ampho.cli.lines import say
 from ampho.cli.reporter import PACKAGES, WarningsOnly
 from ampho.commands import Commands
 from ampho.errors import AppNotFoundError
+from ampho.history.specifier import MISSING
 from ampho.results import selecting
 from ampho.status.deployment import Status
 
@@ -33,7 +34,13 @@ def print_next_steps(ctx: click.Context) -> None:
     except (AppNotFoundError, click.UsageError) as exc:
         if isinstance(exc, AppNotFoundError) and not exc.tried:
             raise
-        raise click.exceptions.NoArgsIsHelpError(ctx) from exc
+        say(ctx.get_help(), err=True)
+        say(err=True)
+        say(
+            "No app was found here. Name it with --app, or in the environment variable AMPHO_APP or FLASK_APP.",
+            err=True,
+        )
+        ctx.exit(2)
     for line in _lines(states):
         say(line)
     typed = [(f"{ctx.command_path} {line}", does) for line, does in steps]
@@ -46,7 +53,8 @@ def print_next_steps(ctx: click.Context) -> None:
 def _look(commands: Commands) -> tuple[Sequence[tuple[str, str]], Sequence[DatabaseStatus]]:
     """Return what to type, with what it does, and the states of the databases, except for those of groups."""
     project = commands.project()
-    found = commands.status(observer=WarningsOnly()) if project.homes.names else None
+    has_packages = bool(project.packages or project.not_installed)
+    found = commands.status(check=has_packages, observer=WarningsOnly()) if project.homes.names else None
     states = [] if found is None else [*(found.databases or {found.database: found}).values()]
     return [*_beginnings(project), *_steps(states, project.homes.groups)], states
 
@@ -70,24 +78,28 @@ def _lines(states: Sequence[DatabaseStatus]) -> Iterator[str]:
 
     for state in states:
         for remark in remarks_on(state):
-            yield selecting(remark, state.database)
+            yield selecting(remark, state.database) if len(states) > 1 else remark
     pending = {each.package: each.pending for state in states for each in state if each.pending}
     if pending:
         number = sum(each.pending for state in states for each in state)
         yield f"{counted(number)} of {listed([*pending], PACKAGES)} {'is' if number == 1 else 'are'} pending."
     elif _worst(states) is Status.UP_TO_DATE and _have_revisions(states):
-        yield f"The {'databases are' if len(states) > 1 else 'database is'} up to date with the code."
+        yield "All revisions are applied."
 
 
 def _steps(states: Sequence[DatabaseStatus], groups: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield what to type for packages with revisions, and for groups of databases."""
     worst = _worst(states)
+    for package in dict.fromkeys(each.package for state in states for each in state if each.is_in_conflict):
+        yield f"db-merge {package}", f"join the heads of {package}; or db-rebase, if one line is applied nowhere"
     if worst in _READY_FOR_UPGRADE and any(state.pending for state in states):
         yield "db-up --plan", "print what would be applied, and what it may lose"
         yield "db-up", "apply it"
-    elif worst is not Status.UP_TO_DATE:
-        yield "db-status", "print the state of all packages"
-    elif _have_revisions(states):
+    elif worst is Status.AHEAD and any(
+        f"db-down {MISSING}" in each.means for state in states for each in state.missing
+    ):
+        yield f"db-down {MISSING}", "revert the revisions of another branch of the code"
+    elif worst is Status.UP_TO_DATE and _have_revisions(states):
         yield "db-check", "compare the models with the database"
         yield 'db-rev -a "MESSAGE"', "write revisions for what was changed in the models"
     for group in groups:

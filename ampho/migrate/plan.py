@@ -172,9 +172,8 @@ class Plan:
         if agreed is not None and _contents(self) != _contents(agreed):
             command = "db-up" if self.direction is Direction.UPGRADE else "db-down"
             raise PlanChangedError(
-                f"The plan of 'ampho {command} {self.specifier}' changed after you confirmed it, from"
-                f" '{_in_words(agreed)}' to '{_in_words(self)}'. Another process migrated the database, or a"
-                " file was edited. Review the new plan, and run the command again; nothing was changed."
+                f"The plan of 'ampho {command} {self.specifier}' changed after you confirmed it"
+                f"{_what_changed(agreed, self)}. Review the new plan, and run the command again; nothing was changed."
             )
 
 
@@ -252,6 +251,18 @@ def repair_hint(revision_id: str, *, has_journal: bool = True) -> str:
 
 def _contents(plan: Plan) -> list[tuple[str, Direction, str, str]]:
     return [(step.revision.id, step.direction, step.revision.checksum, step.database) for step in plan.steps]
+
+
+def _what_changed(agreed: Plan, plan: Plan) -> str:
+    """Return a clause that says how a plan differs from the confirmed one."""
+    if [(each.database, each.revision.id) for each in agreed.steps] != [
+        (each.database, each.revision.id) for each in plan.steps
+    ]:
+        why = "Another process migrated the database, or files were added or removed"
+        return f", from '{_in_words(agreed)}' to '{_in_words(plan)}'. {why}"
+    both = zip(agreed.steps, plan.steps, strict=True)
+    edited = [one.revision.id for one, other in both if one.revision.checksum != other.revision.checksum]
+    return f": the {'file' if len(edited) == 1 else 'files'} of {listed(edited, _SHOWN)} changed"
 
 
 def _in_words(plan: Plan) -> str:

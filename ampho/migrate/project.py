@@ -499,7 +499,10 @@ class Project:
         """Return a sentence that says how to list one more package."""
         entries = [*(package.entry for package in (self.whole or self).packages), entry]
         quoted = ", ".join(f'"{each}"' for each in entries)
-        return f'Set app.config["{SETTING}"] to [{quoted}], or set {SETTING}={",".join(entries)} in the environment.'
+        in_config = f'Set app.config["{SETTING}"] to [{quoted}]'
+        if SETTING in getattr(self.app, "config", ()):  # which takes precedence
+            return f"{in_config}."
+        return f"{in_config}, or set {SETTING}={','.join(entries)} in the environment."
 
     def check_specifier(self, specifier: str | None) -> None:
         """Raise an error if a specifier is malformed, or names a package without a migrations folder."""

@@ -28,7 +28,9 @@ class QuartPage(PendingPage["AsyncAmpho"]):
     def __init__(self, app: Quart, extension: AsyncAmpho) -> None:
         super().__init__(app, extension)
         self._task: asyncio.Task[None] | None = None
+        self._runs: set[asyncio.Task[None]] = set()
         got_request_exception.connect(self._failed, app)
+        app.after_serving_funcs.append(self._wait_for_run)
 
     async def before_request(self) -> Response | None:
         """Return the page if the databases do not match the code; otherwise, None."""
@@ -37,15 +39,16 @@ class QuartPage(PendingPage["AsyncAmpho"]):
         watch = self.watch
         if watch.is_quiet or self.passes(request, request.endpoint):
             return None
-        await self._look_if_needed()
-        return None if watch.may_answer else _reply(self.page(request))
+        ignored = self.ignored(request)
+        await self._look_if_needed(ignored)
+        return None if watch.may_answer(ignored) else _reply(self.page(request))
 
     async def _failed(self, sender: object, **details: object) -> None:
         self.watch.has_failed = True
 
-    async def _look_if_needed(self) -> None:
+    async def _look_if_needed(self, ignored: str = "") -> None:
         """Look at the databases, or wait for the request that does, unless the last report holds."""
-        if self.watch.holds():
+        if self.watch.holds(ignored):
             return
         task, loop = self._task, asyncio.get_running_loop()
         if task is None or task.done() or task.get_loop() is not loop:
@@ -53,14 +56,17 @@ class QuartPage(PendingPage["AsyncAmpho"]):
         await asyncio.shield(task)
 
     async def _look(self) -> None:
+        generation = self.watch.generation
         async with self.app.app_context():
             try:
                 report = await self.extension.call(look, has_groups=self.watch.has_groups)
             except Exception as exc:  # noqa: BLE001 (the app answers)
                 report = self.unknown(exc)
-        self.watch.record(report)
+        self.watch.record(report, generation)
 
     async def _press(self) -> Response:
+        if refused := self.refused(request):  # before the form is read
+            return _reply(refused)
         form = await request.form
         action = self.pressed(request, form)
         if isinstance(action, answers.Answer):
@@ -68,7 +74,10 @@ class QuartPage(PendingPage["AsyncAmpho"]):
         events: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         feed = Feed(lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
-        self.app.add_background_task(self._run, action, feed)
+        # Not a background task of Quart, which a server that restarts cancels after five seconds.
+        task = loop.create_task(self._run(action, feed), context=Context())
+        self._runs.add(task)
+        task.add_done_callback(self._runs.discard)
         stream = _stream(events, feed)
         if answers.wants(request) == answers.EVENTS:
             response = Response(stream, 200, answers.stream_headers())
@@ -77,20 +86,24 @@ class QuartPage(PendingPage["AsyncAmpho"]):
         async for _ in stream:
             pass
         await self._look_if_needed()
-        return _reply(self.ended(request, feed.error, form))
+        return _reply(self.ended(request, form))
 
     async def _run(self, action: Action, feed: Feed) -> None:
-        error = None
+        error: BaseException | None = None
         try:
-            await self.extension.call(run, action, feed)
+            async with self.app.app_context():
+                await self.extension.call(run, action, feed)
         except BaseException as exc:
-            error = self.failure(exc)
+            error = exc
             if not isinstance(exc, Exception):
                 raise
         finally:
-            self.watch.is_running = False
-            self.watch.forget()
-            feed.ended(error)
+            self.end(error, feed)
+
+    async def _wait_for_run(self) -> None:
+        """Wait for a run before the server ends."""
+        if self._runs:
+            await asyncio.wait(self._runs)
 
 
 def _reply(answer: answers.Answer) -> Response:

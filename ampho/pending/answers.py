@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
@@ -34,6 +35,12 @@ PATH = "/-/pending"
 
 JSON, HTML, EVENTS = "application/json", "text/html", "text/event-stream"
 
+COOKIE = "ampho_ignored"
+"""The cookie with the key of the report that a browser ignores."""
+
+DAY = 24 * 60 * 60
+"""For how many seconds."""
+
 SHOWN_STEPS = 100
 """The maximum number of steps that the page lists."""
 
@@ -54,53 +61,52 @@ class Answer:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended, for a browser without JavaScript.
-
-    :ivar error: why it failed; empty if it succeeded.
-    """
-
-    error: str = ""
-
-
 def wants(request: Request) -> str:
     """Return the type of the answer that a client asks for; JSON, unless it prefers another one."""
     return request.accept_mimetypes.best_match([JSON, HTML, EVENTS]) or HTML
 
 
-def pending(request: Request, watch: Watch, *, debug: bool, error: str = "") -> Answer:
-    """Return the page, or the same as JSON.
-
-    :param error: why a run failed that a button of the page started.
-    """
+def pending(request: Request, watch: Watch, *, debug: bool) -> Answer:
+    """Return the page, or the same as JSON."""
     report = watch.report
     is_detailed = is_trusted(request, debug=debug)
-    code = 500 if error else 503
     if wants(request) != HTML:
-        return _json(_as_json(report, is_running=watch.is_running, is_detailed=is_detailed), code)
+        return _json(_as_json(report, is_running=watch.is_running, is_detailed=is_detailed), 503)
     nonce = secrets.token_urlsafe(16)
     why_not = refusal(request, debug=debug)
-    root = request.root_path.rstrip("/")
-    here = root + request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else f"{root}/"
+    root = _quoted(request.root_path.rstrip("/"))
     body = _template().render(
         report=report,
         heading=heading(report, is_detailed=is_detailed),
-        error=error,
+        error=watch.error,
         is_running=watch.is_running,
         is_detailed=is_detailed,
+        debug=debug,
         findings=list(_findings(report)),
         counts=_counts(report),
         several=any(action.plan.is_of_several for action in report.actions) or len(report.deployments) > 1,
         pictures=[(name, _svg(picture, nonce)) for name, picture in report.pictures.items()],
         actions=[_Shown.of(action) for action in report.actions if action.plan.steps],
+        commands=_commands(report, is_detailed=is_detailed),
         why_not=why_not,
         token="" if why_not else watch.token,
         press=f"{root}{PATH}",
-        next=here,
+        next=_here(request, root),
         nonce=nonce,
     )
-    return Answer(body, code, _headers(nonce))
+    return Answer(body, 503, _headers(nonce))
+
+
+def _here(request: Request, root: str) -> str:
+    """Return the path to which the browser goes after a run."""
+    if request.method not in ("GET", "HEAD") or request.path == PATH:
+        return f"{root}/"
+    query = request.query_string.decode("latin-1")
+    return f"{root}{_quoted(request.path)}{f'?{query}' if query else ''}"
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/!$&'()*+,;=:@~-._")
 
 
 def refused(request: Request, why: str) -> Answer:
@@ -111,15 +117,23 @@ def refused(request: Request, why: str) -> Answer:
     return _json({"error": why}, 403)
 
 
-def wrong_method() -> Answer:
-    """Return the answer to a request that no button sends."""
+def not_pressed(request: Request) -> Answer:
+    """Return the answer to a request to the path of the buttons that no button sends."""
+    if request.method in ("GET", "HEAD") and wants(request) == HTML:  # of somebody who reloads the page after a run
+        return gone_on(f"{_quoted(request.root_path.rstrip('/'))}/")
     answer = _json({"error": "A button sends POST."}, 405)
     return Answer(answer.body, answer.code, {**answer.headers, "Allow": "POST"})
 
 
-def gone_on(to: str) -> Answer:
-    """Return the answer that leads to a page of the app."""
-    return Answer("", 303, {"Location": _local(to), "Cache-Control": "no-store"})
+def gone_on(to: str, *, ignoring: str = "") -> Answer:
+    """Return the answer that leads to a page of the app.
+
+    :param ignoring: the key of a report that this browser ignores from now on.
+    """
+    headers = {"Location": _local(to), "Cache-Control": "no-store"}
+    if ignoring:
+        headers["Set-Cookie"] = f"{COOKIE}={ignoring}; Path=/; Max-Age={DAY}; HttpOnly; SameSite=Strict"
+    return Answer("", 303, headers)
 
 
 def stream_headers() -> dict[str, str]:
@@ -193,11 +207,18 @@ def _findings(report: Report) -> list[tuple[str, Finding]]:
     """Return the findings that no plan on the page explains, each with its database."""
     has_plan = any(action.plan.direction is Direction.UPGRADE and action.plan.steps for action in report.actions)
     return [
-        (name, finding)
+        (name, finding if finding.status is not Status.BEHIND else replace(finding, means="pending"))
         for name, deployment in report.deployments.items()
         for finding in deployment.findings
         if not finding.is_harmless and not (finding.status is Status.BEHIND and has_plan)
     ]
+
+
+def _commands(report: Report, *, is_detailed: bool) -> list[str]:
+    """Return what to type."""
+    if not is_detailed:
+        return ["ampho db-up" if report.status is Status.BEHIND and report.deployments else "ampho db-status"]
+    return [action.command for action in report.actions if action.plan.steps]
 
 
 def _counts(report: Report) -> list[tuple[str, str, str]]:
@@ -217,7 +238,7 @@ def _as_json(report: Report, *, is_running: bool, is_detailed: bool) -> dict[str
         "error": heading(report, is_detailed=is_detailed),
         "status": "running" if is_running else report.status.value if report.status else "error",
         "counts": dict(report.counts),
-        "remedies": [action.command for action in report.actions if action.plan.steps],
+        "remedies": _commands(report, is_detailed=is_detailed),
     }
     if is_detailed:
         answer["problems"] = list(report.problems)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ampho.errors import AmphoError, DatabaseError, DatabasesError
+from ampho.errors import AmphoError, DatabaseError
 from ampho.extension import Extension
 from ampho.pending import answers
-from ampho.pending.guard import refusal_of_press
+from ampho.pending.feed import Feed
+from ampho.pending.guard import refusal, refusal_of_press
 from ampho.pending.report import Action, Report
 from ampho.pending.watch import Watch
 from ampho.status.readiness import BLUEPRINT
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from werkzeug.sansio.request import Request
 
 E = TypeVar("E", bound=Extension)
-
-IGNORE = "ignore"
-"""What the button sends that lets the app answer nevertheless."""
 
 _log = logging.getLogger("ampho")
 
@@ -39,51 +37,63 @@ class PendingPage(Generic[E]):
         self.app = app
         self.extension = extension
         self.watch: Watch = Watch()
+        self._logged = ""
 
     def passes(self, request: Request, endpoint: str | None) -> bool:
         """Return whether the app answers a request in any case: for a static file, a probe, or a question of CORS."""
-        name = endpoint or ""
-        return request.method == "OPTIONS" or name.rpartition(".")[2] == "static" or name.startswith(f"{BLUEPRINT}.")
+        *blueprints, name = (endpoint or "").split(".")
+        return request.method == "OPTIONS" or name == "static" or blueprints[-1:] == [BLUEPRINT]
 
     def unknown(self, error: Exception) -> Report:
-        """Return the report if the databases could not be looked at, so that the app answers. Log the reason."""
-        if isinstance(error, (DatabaseError, DatabasesError)):
-            _log.warning("The pending page cannot look at the database: %s", error)
-        else:
-            _log.error("The pending page failed", exc_info=error)
-        return Report()
+        """Return the report if the databases could not be looked at, so that the app answers. Log a new reason."""
+        if str(error) != self._logged:
+            self._logged = str(error)
+            if isinstance(error, DatabaseError):
+                _log.warning("The pending page cannot look at the database: %s", error)
+            else:
+                _log.error("The pending page failed", exc_info=error)
+        return Report(is_known=False)
 
-    def page(self, request: Request, error: str = "") -> answers.Answer:
-        """Return the page, or the same as JSON.
+    def ignored(self, request: Request) -> str:
+        """Return the key of the report that the user has seen, and ignores."""
+        return request.cookies.get(answers.COOKIE, "")
 
-        :param error: why the run failed that a button started.
-        """
-        return answers.pending(request, self.watch, debug=self.app.debug, error=error)
+    def page(self, request: Request) -> answers.Answer:
+        """Return the page, or the same as JSON."""
+        return answers.pending(request, self.watch, debug=self.app.debug)
+
+    def refused(self, request: Request) -> answers.Answer | None:
+        """Return the answer to a request to the path of the buttons that does nothing; None if a button sent it."""
+        if request.method != "POST":
+            return answers.not_pressed(request)
+        why = refusal(request, debug=self.app.debug)
+        return self._refuse(request, why) if why else None
 
     def pressed(self, request: Request, form: Mapping[str, str]) -> Action | answers.Answer:
-        """Return what a button that was pressed starts, or the answer if it starts nothing."""
-        if request.method != "POST":
-            return answers.wrong_method()
-        watch = self.watch
-        if why := refusal_of_press(request, form.get("token", ""), watch.token, debug=self.app.debug):
-            _log.warning("A request to the pending page was refused: %s", why)
-            return answers.refused(request, why)
-        if form.get("do") == IGNORE:
-            watch.ignore()
-            return answers.gone_on(form.get("next", ""))
-        action = watch.action(form.get("do", ""))
+        """Return what a button starts that was pressed, or the answer if it starts nothing."""
+        watch, wish = self.watch, form.get("do", "")
+        if why := refusal_of_press(request, form.get("token", ""), watch.token):
+            return self._refuse(request, why)
+        if wish == watch.report.key:
+            return answers.gone_on(form.get("next", ""), ignoring=wish)
+        action = watch.action(wish)
         if action is None or watch.is_running:
             return answers.refused(request, "The page is out of date. Load it again.")
         watch.is_running = True
         return action
 
-    def ended(self, request: Request, error: str, form: Mapping[str, str]) -> answers.Answer:
-        """Return the answer to a browser without JavaScript at the end of a run."""
-        return self.page(request, error) if error else answers.gone_on(form.get("next", ""))
+    def _refuse(self, request: Request, why: str) -> answers.Answer:
+        _log.warning("A request to the pending page was refused: %s", why)
+        return answers.refused(request, why)
 
-    def failure(self, error: BaseException) -> AmphoError:
-        """Return why a run failed, and log it if it is an error of Ampho."""
-        if isinstance(error, AmphoError):
-            return error
-        _log.error("The pending page failed", exc_info=error)
-        return AmphoError(f"{type(error).__name__}. See the log of the server.")
+    def ended(self, request: Request, form: Mapping[str, str]) -> answers.Answer:
+        """Return the answer to a browser without JavaScript at the end of a run."""
+        return self.page(request) if self.watch.error else answers.gone_on(form.get("next", ""))
+
+    def end(self, error: BaseException | None, feed: Feed) -> None:
+        """Record the end of a run, and send it to the browser."""
+        if error is not None and not isinstance(error, AmphoError):
+            _log.error("The pending page failed", exc_info=error)
+            error = AmphoError(f"{type(error).__name__}. See the log of the server.")
+        self.watch.end("" if error is None else str(error))
+        feed.ended(error)

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from werkzeug.sansio.request import Request
 
-_FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
-_FORWARDED_PREFIX = "x-forwarded-"
+_FORWARDED = frozenset({"via", "x-real-ip", "cdn-loop", "x-original-host", "x-envoy-external-address"})
+_FORWARDED_PARTS = ("forwarded", "client-ip", "connecting-ip", "user-ip")
 
 
 def is_trusted(request: Request, *, debug: bool) -> bool:
     """Return whether an answer may name revisions, files, and databases.
 
     The host must be an address or a name of this machine. Otherwise, a site could give its own name the address of this
-    machine, and read the answer (DNS rebinding).
+    machine, and read the answer (DNS rebinding). A script of another site may not read it either, even if the app
+    allows that with CORS.
     """
-    return debug and (_is_local_name(_name(request)) or _address(_name(request)) is not None)
+    name = _name(request)
+    return debug and (_is_local_name(name) or _address(name) is not None) and not _is_of_other_site(request)
 
 
 def refusal(request: Request, *, debug: bool) -> str:
@@ -37,26 +39,31 @@ def refusal(request: Request, *, debug: bool) -> str:
     name = _name(request)
     if not (_is_local_name(name) or _is_loopback(name)):
         return "The request is not for this machine: open the page at localhost or 127.0.0.1."
+    if _is_of_other_site(request):
+        return "The request comes from another site."
     return ""
 
 
-def refusal_of_press(request: Request, given: str, token: str, *, debug: bool) -> str:
-    """Return why a button that was pressed does nothing; empty if it may do what it does.
+def refusal_of_press(request: Request, given: str, token: str) -> str:
+    """Return why a button that was pressed does nothing, in a request that :func:`refusal` does not refuse.
 
     :param given: the token of the form.
     :param token: the token of this process.
     """
-    if why := refusal(request, debug=debug):
-        return why
-    if request.method != "POST":
-        return "A button sends POST."
-    site = request.headers.get("Sec-Fetch-Site", "same-origin")
-    origin = request.headers.get("Origin")
-    if site != "same-origin" or origin != f"{request.scheme}://{request.headers.get('Host', '')}":
+    if request.headers.get("Origin") is None or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return "The request comes from another site."
     if not compare_digest(given.encode(), token.encode()):
         return "The page is from another process, or from an earlier one. Load it again."
     return ""
+
+
+def _is_of_other_site(request: Request) -> bool:
+    """Return whether a script or a form of another site sends a request; a link of another site is no such request."""
+    own = f"{request.scheme}://{request.headers.get('Host', '')}"
+    if request.headers.get("Origin", own) != own:
+        return True
+    is_link = request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    return not is_link and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
 
 
 def _client(request: Request) -> str | None:
@@ -70,7 +77,7 @@ def _client(request: Request) -> str | None:
 def _is_forwarded(request: Request) -> bool:
     """Return whether a request comes through a proxy, of which some speak HTTP/1.0 and add no header."""
     names = {name.lower() for name, _ in request.headers}
-    if not names.isdisjoint(_FORWARDED) or any(name.startswith(_FORWARDED_PREFIX) for name in names):
+    if not names.isdisjoint(_FORWARDED) or any(part in name for name in names for part in _FORWARDED_PARTS):
         return True
     environment = getattr(request, "environ", None)
     if environment is not None:

@@ -10,16 +10,20 @@ from pathlib import Path
 
 from ampho._text import counted
 from ampho.commands import Commands
-from ampho.errors import AmphoError, DatabaseError, DatabasesError
+from ampho.errors import AmphoError, DatabaseError
 from ampho.history.specifier import MISSING
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import Direction, Plan, Run
+from ampho.settings import JOURNAL_SOURCE
 from ampho.status.deployment import Deployment, Finding, Status
 from ampho.status.fleet import FleetStatus
 from ampho.status.graph_view import Picture
 
 SHOWN = (Status.CORRUPT, Status.INTERRUPTED, Status.DIVERGED, Status.AHEAD, Status.BEHIND)
 """What is a reason for the page. Packages that are not installed, and edited files, are everyday life."""
+
+PATIENCE = 1.0
+"""For how many seconds a request waits for an answer of a server, which the app may not even need."""
 
 _WITHOUT_FILES = (Status.AHEAD, Status.MISSING)
 
@@ -30,17 +34,20 @@ class Action:
 
     :ivar plan: its plan, which is on the page. If another one would run, nothing runs.
     :ivar database: the database of the downgrade; None if the app has only one, and for an upgrade of all.
+    :ivar setting: what has to be set for its command in the environment, such as ``NAME=1``.
     """
 
     plan: Plan
     database: str | None = None
+    setting: str = ""
 
     @property
     def command(self) -> str:
         """What to type instead."""
         if self.plan.direction is Direction.UPGRADE:
             return "ampho db-up"
-        return f"ampho db-down {MISSING}" + (f" --database {self.database}" if self.database else "")
+        option = f" --database {self.database}" if self.database else ""
+        return f"{self.setting} ampho db-down {MISSING}{option}".lstrip()
 
     @property
     def label(self) -> str:
@@ -58,7 +65,7 @@ class Action:
     def key(self) -> str:
         """A value that is the same for the same plan."""
         steps = [(step.database, step.revision.id, step.revision.source) for step in self.plan.steps]
-        return hashlib.sha256(repr((self.command, steps)).encode()).hexdigest()[:32]
+        return _digest((self.command, steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class Report:
     :ivar problems: why the history cannot be read, or why the databases cannot be upgraded.
     :ivar pictures: the picture of each database that differs.
     :ivar folders: the folders whose revision files were read.
+    :ivar is_known: whether the databases could be looked at.
     """
 
     deployments: Mapping[str, Deployment] = field(default_factory=dict[str, Deployment])
@@ -79,6 +87,7 @@ class Report:
     problems: Sequence[str] = ()
     pictures: Mapping[str, Picture] = field(default_factory=dict[str, Picture])
     folders: Sequence[Path] = ()
+    is_known: bool = True
 
     @property
     def is_clean(self) -> bool:
@@ -109,7 +118,7 @@ class Report:
         return counts
 
     @property
-    def key(self) -> object:
+    def key(self) -> str:
         """A value that is the same for the same differences."""
         findings = [
             (name, finding.status, finding.revisions)
@@ -119,7 +128,11 @@ class Report:
         members = [
             (each.database, each.status, each.rows) for group in self.behind_groups.values() for each in group.others
         ]
-        return findings, members, self.problems
+        return _digest((findings, members, list(self.problems)))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:32]
 
 
 def look(commands: Commands, *, has_groups: bool) -> Report:
@@ -130,8 +143,7 @@ def look(commands: Commands, *, has_groups: bool) -> Report:
     """
     try:
         project = commands.project()
-        has_own = bool(project.homes.names)  # otherwise, all packages live in groups
-        deployments, problems = _deployments(commands) if has_own else ({}, [])
+        deployments, problems = _deployments(commands, project.homes.names)
         groups = {name: commands.survey(name) for name in project.homes.groups} if has_groups else {}
     except AmphoError as exc:
         if not _is_shown(exc):
@@ -141,36 +153,39 @@ def look(commands: Commands, *, has_groups: bool) -> Report:
     different = {name: each for name, each in deployments.items() if _findings(each)}
     if not (different or problems):
         return Report(groups=groups, folders=folders)
-    actions = list(_reverting(commands, different, several=project.has_several_databases))
-    try:
-        actions += [Action(commands.plan())]
-    except AmphoError as exc:
-        problems += [str(exc)]
-    pictures = dict[str, Picture]()
+    actions = list(_reverting(commands, different))
+    if not problems:
+        try:
+            actions += [Action(commands.plan())]
+        except AmphoError as exc:
+            problems = [str(exc)]
+    pictures: Mapping[str, Picture] = {}
     with suppress(AmphoError):
-        drawn = commands.graph()
-        drawings: Mapping[str, Picture] = drawn.databases or {drawn.database: drawn}
-        pictures = {name: each for name, each in drawings.items() if name in different}
+        drawn = commands.graph(database=list(different) if project.has_several_databases else None)
+        pictures = {**drawn.databases} or {drawn.database: drawn}
     return Report(different, groups, actions, problems, pictures, folders)
 
 
-def _deployments(commands: Commands) -> tuple[Mapping[str, Deployment], list[str]]:
-    """Return how each database differs from the code, and why databases cannot be looked at."""
-    try:
-        found = commands.deployment()
-    except DatabasesError as exc:
-        results = {name: each for name, each in exc.results.items() if isinstance(each, Deployment)}
-        problems = [str(each) for each in exc.errors.values() if _is_shown(each)]
-        if not problems and not any(map(_findings, results.values())):
-            raise
-        return results, problems
-    return found.databases or {found.database: found}, []
+def _deployments(commands: Commands, names: Sequence[str]) -> tuple[Mapping[str, Deployment], list[str]]:
+    """Return how each database differs from the code, and why databases cannot be looked at, if that matters.
+
+    :param names: the databases, without those of groups.
+    :raises AmphoError: if none of them can be looked at.
+    """
+    found, errors = dict[str, Deployment](), dict[str, AmphoError]()
+    for name in names:
+        try:
+            commands.reach(name, PATIENCE)
+            found[name] = commands.deployment(database=name)
+        except AmphoError as exc:
+            errors[name] = exc
+    if errors and not (any(map(_findings, found.values())) or any(map(_is_shown, errors.values()))):
+        raise next(iter(errors.values()))
+    return found, [str(error) for error in errors.values()]
 
 
 def _is_shown(error: AmphoError) -> bool:
     """Return whether an error is a reason for the page. The app itself reports a database that cannot be reached."""
-    if isinstance(error, DatabasesError):
-        return any(map(_is_shown, error.errors.values()))
     return not isinstance(error, DatabaseError) or error.is_missing
 
 
@@ -178,15 +193,18 @@ def _findings(deployment: Deployment) -> list[Finding]:
     return [each for each in deployment.findings if each.status in SHOWN and not each.is_harmless]
 
 
-def _reverting(commands: Commands, different: Mapping[str, Deployment], *, several: bool) -> list[Action]:
+def _reverting(commands: Commands, different: Mapping[str, Deployment]) -> list[Action]:
     """Return the downgrades of missing revisions whose sources are in the journal."""
-    found = []
+    found = list[Action]()
+    project = commands.project()
+    # The command line reads the sources, too, if it is not in debug mode.
+    setting = "" if project.settings.journal_source else f"{JOURNAL_SOURCE}=1"
     for name, deployment in different.items():
         if any(finding.status in _WITHOUT_FILES for finding in deployment.findings):
-            database = name if several else None
+            database = name if project.has_several_databases else None
             with suppress(AmphoError):  # the journal does not have the sources; the finding has the other remedies
                 plan = commands.plan(MISSING, direction="downgrade", database=database)
-                found.append(Action(plan, database))
+                found.append(Action(plan, database, setting))
     return found
 
 

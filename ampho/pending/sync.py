@@ -42,17 +42,18 @@ class FlaskPage(PendingPage["Ampho"]):
         watch = self.watch
         if watch.is_quiet or self.passes(request, request.endpoint):
             return None
-        self._look_if_needed()
-        return None if watch.may_answer else _reply(self.page(request))
-
-    def _look_if_needed(self) -> None:
-        """Look at the databases, or wait for the request that does, unless the last report holds."""
-        with self._lock:
-            if not self.watch.holds():
-                self.watch.record(self._look())
+        ignored = self.ignored(request)
+        self._look_if_needed(ignored)
+        return None if watch.may_answer(ignored) else _reply(self.page(request))
 
     def _failed(self, sender: object, **details: object) -> None:
         self.watch.has_failed = True
+
+    def _look_if_needed(self, ignored: str = "") -> None:
+        """Look at the databases, or wait for the request that does, unless the last report holds."""
+        with self._lock:
+            if not self.watch.holds(ignored):
+                self.watch.record(self._look(), self.watch.generation)
 
     def _look(self) -> Report:
         try:
@@ -61,6 +62,8 @@ class FlaskPage(PendingPage["Ampho"]):
             return self.unknown(exc)
 
     def _press(self) -> Reply:
+        if refused := self.refused(request):  # before the form is read
+            return _reply(refused)
         form = request.form
         with self._lock:
             action = self.pressed(request, form)
@@ -69,26 +72,29 @@ class FlaskPage(PendingPage["Ampho"]):
         events: Events = SimpleQueue()
         feed = Feed(events.put)
         # Not a daemon, so that a server that restarts, because a file was changed, ends only after the run.
-        Thread(target=self._run, args=(action, feed), name="ampho-pending").start()
+        thread = Thread(target=self._run, args=(action, feed), name="ampho-pending", daemon=False)
+        try:
+            thread.start()
+        except BaseException:
+            self.watch.is_running = False
+            raise
         stream = _stream(events, feed)
         if answers.wants(request) == answers.EVENTS:
             return stream, 200, answers.stream_headers()
         for _ in stream:
             pass
         self._look_if_needed()
-        return _reply(self.ended(request, feed.error, form))
+        return _reply(self.ended(request, form))
 
     def _run(self, action: Action, feed: Feed) -> None:
-        error = None
+        error: BaseException | None = None
         try:
             with self.app.app_context():
                 self.extension.call(run, action, feed)
         except BaseException as exc:  # noqa: BLE001 (the browser has to hear the end of the run)
-            error = self.failure(exc)
+            error = exc
         finally:
-            self.watch.is_running = False
-            self.watch.forget()
-            feed.ended(error)
+            self.end(error, feed)
 
 
 def _reply(answer: answers.Answer) -> Reply:

@@ -17,6 +17,9 @@ FRESH = 1.0
 MOMENT = 5.0
 """After how many seconds the databases are asked again, if nothing has changed."""
 
+DOWN = 60.0
+"""After how many seconds the databases are asked again, if they could not be reached, which takes its time."""
+
 GLANCE = 0.5
 """After how many seconds the folders with revision files are looked at again."""
 
@@ -28,23 +31,33 @@ class Watch:
     after a moment.
 
     :ivar report: the last report.
-    :ivar is_running: whether the page is applying or reverting revisions.
+    :ivar error: why the last run failed that a button started; empty if it did not fail, or if all is well again.
     :ivar has_failed: whether a request has failed since the last report.
     """
 
     def __init__(self) -> None:
         self.report: Report = Report()
-        self.is_running: bool = False
+        self.error: str = ""
         self.has_failed: bool = False
-        self._ignored: object = None
         self._signature: Sequence[int] | None = None
         self._time = self._glance = float("-inf")
+        self._generation = 0
+        self._running_in = 0  # the process, because a child has only the memory of a run, and not the run
         self._tokens: tuple[int, str] = (0, "")
 
     @property
     def is_quiet(self) -> bool:
         """Whether the app may answer, and files need not be looked at yet."""
-        return time.monotonic() < self._glance and not (self.has_failed or self.is_running)
+        return time.monotonic() < self._glance and not (self.has_failed or self._running_in)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the page is applying or reverting revisions."""
+        return self._running_in == os.getpid()
+
+    @is_running.setter
+    def is_running(self, value: bool) -> None:
+        self._running_in = os.getpid() if value else 0
 
     @property
     def token(self) -> str:
@@ -54,45 +67,65 @@ class Watch:
         return self._tokens[1]
 
     @property
-    def may_answer(self) -> bool:
-        """Whether the app may answer, according to the last report."""
-        return self._is_fine and not self.is_running
-
-    @property
-    def _is_fine(self) -> bool:
-        return self.report.is_clean or self.report.key == self._ignored
-
-    @property
     def has_groups(self) -> bool:
         """Whether to look at the databases of groups, which there may be many of: not only because time has passed."""
         return self._signature is None or self.has_failed or not self.report.is_clean or self._has_changed()
 
-    def holds(self) -> bool:
-        """Return whether the last report still holds. During a run, it does, because the run would block a look."""
+    @property
+    def generation(self) -> int:
+        """A number that changes when :meth:`forget` is called."""
+        return self._generation
+
+    def may_answer(self, ignored: str) -> bool:
+        """Return whether the app may answer, according to the last report.
+
+        :param ignored: the key of the report that the user has seen, and ignores.
+        """
+        return not self.is_running and (self.report.is_clean or self.report.key == ignored)
+
+    def holds(self, ignored: str = "") -> bool:
+        """Return whether the last report still holds. During a run, it does, because the run would block a look.
+
+        :param ignored: as for :meth:`may_answer`.
+        """
         if self.is_running:
             return True
-        age = time.monotonic() - self._time
-        if age > (FRESH if self.has_failed or not self._is_fine else MOMENT) or self._has_changed():
+        is_fine = self.may_answer(ignored)
+        seconds = MOMENT if is_fine and not self.has_failed else FRESH
+        if time.monotonic() - self._time > (seconds if self.report.is_known else DOWN) or self._has_changed():
             return False
-        if self._is_fine:
+        if self.report.is_clean:
             self._glance = time.monotonic() + GLANCE
         return True
 
-    def record(self, report: Report) -> None:
-        """Keep a report."""
+    def record(self, report: Report, generation: int) -> None:
+        """Keep a report.
+
+        :param generation: the generation in which the look began; it is in vain if that is over.
+        """
+        if generation != self._generation:
+            return
         self.report = report
         self.has_failed = False
         self._signature = _signature(report.folders)
-        self._time = time.monotonic()
-        self._glance = self._time + GLANCE if self._is_fine else self._time
+        self._time = self._glance = time.monotonic()
+        if report.is_clean:
+            self._glance += GLANCE
+            self.error = ""
 
     def forget(self) -> None:
         """Look again at the next request."""
+        self._generation += 1
         self._time = self._glance = float("-inf")
 
-    def ignore(self) -> None:
-        """Let the app answer until the differences are others."""
-        self._ignored = self.report.key
+    def end(self, error: str) -> None:
+        """Record the end of a run.
+
+        :param error: why it failed; empty if it did not.
+        """
+        self.error = error
+        self.is_running = False
+        self.forget()
 
     def action(self, key: str) -> Action | None:
         """Return an action of the last report."""

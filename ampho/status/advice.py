@@ -140,7 +140,11 @@ def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:
     if not packages.isdisjoint(["", *applied.graph.packages]):
         files, were = ("the file", "was") if len(ids) == 1 else ("files", "were")
         reasons[f"{files} {were} deleted"] = f"restore {'the file' if len(ids) == 1 else 'the files'}"
-        reasons["an older release of the code is running"] = "install the newer release"
+        if ids and applied.sources.issuperset(ids):
+            reasons["an older release of the code is running"] = "install the newer release"
+        else:
+            branch = "an older release, or another branch, of the code is running"
+            reasons[branch] = "install the newer release, or check out the other branch"
     if packages.difference(applied.graph.packages):
         reasons["a package is not installed or not listed"] = "install and list the package"
     return reasons

@@ -39,7 +39,7 @@ def test_the_way_from_nothing_to_an_upgraded_database(framework: str, project: P
 
     project.run("ampho", "db-up")
     assert lines(project) == [
-        "The database is up to date with the code.",
+        "All revisions are applied.",
         "Next: ampho db-check             compare the models with the database",
         '      ampho db-rev -a "MESSAGE"  write revisions for what was changed in the models',
     ]
@@ -47,7 +47,7 @@ def test_the_way_from_nothing_to_an_upgraded_database(framework: str, project: P
     next(project.folder.glob("core/migrations/versions/core_1700000002*")).unlink()
     found = lines(project)
     assert found[0].startswith("core  ahead of its files: core_1700000002 is applied but has no file")
-    assert found[-1] == "Next: ampho db-status  print the state of all packages"
+    assert len(found) == 1  # which says what to do
 
 
 def test_several_databases_and_groups(project: Project) -> None:
@@ -74,7 +74,7 @@ def test_several_databases_and_groups(project: Project) -> None:
     assert lines(project)[0] == "2 revisions of core, stats are pending."
     project.run("ampho", "db-up")
     assert lines(project) == [
-        "The databases are up to date with the code.",
+        "All revisions are applied.",
         "Next: ampho db-check                      compare the models with the database",
         '      ampho db-rev -a "MESSAGE"           write revisions for what was changed in the models',
         "      ampho db-status --database tenants  count the databases of tenants by their states",
@@ -87,6 +87,7 @@ def test_without_an_app_there_is_the_help(command: tuple[str, ...], project: Pro
     assert result.exit_code == 2
     assert result.stderr.startswith(f"Usage: {' '.join(command)} ")
     assert "db-init" in result.stderr
+    assert "No app was found here." in result.stderr
 
 
 def test_an_app_that_was_named_and_does_not_exist_is_an_error(project: Project) -> None:

@@ -126,7 +126,7 @@ def test_plug_ins_are_found_and_enabled_and_uninstalled(
 
     found = ampho(project, "db-status", plugins="reviews")
     assert "Installed but not enabled: broken (acme-broken 1.2), wishes (acme-wishes 1.2)." in found.stdout
-    assert found.stdout.count("Enable them with AMPHO_PLUGINS.") == 1
+    assert found.stdout.count("To enable them, add broken,wishes to AMPHO_PLUGINS.") == 1
     assert "reviews" in found.stdout.splitlines()[1]
     as_json = json.loads(ampho(project, "db-status", "--json", plugins="reviews").stdout)["status"]
     assert as_json["plugins"] == ["broken (acme-broken 1.2)", "wishes (acme-wishes 1.2)"]

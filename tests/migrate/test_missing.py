@@ -507,7 +507,7 @@ def test_each_command_says_the_same_of_a_revision_without_its_file(project: Proj
     shop.run("db-up")
     later.unlink()
     ahead = (
-        "the file was deleted, or an older release of the code is running. Restore the"
+        "the file was deleted, or an older release, or another branch, of the code is running. Restore the"
         " file, install the newer release, or forget the revision with 'ampho db-forget app_1759999999'"
     )
     for command, exit_code, what in (
@@ -528,7 +528,10 @@ def test_each_command_says_the_same_of_a_revision_without_its_file(project: Proj
         ("db-check --deploy", 13, "acme_reviews_1, acme_reviews_2 of acme.reviews: applied but missing"),
     ):
         assert f"{what}: {gone}" in shop.run(*command.split(), exit_code=exit_code).output, command
-    both = "files were deleted, an older release of the code is running, or a package is not installed or not listed"
+    both = (
+        "files were deleted, an older release, or another branch, of the code is running, or a package is not installed"
+        " or not listed"
+    )
     assert both in shop.run("db-down", "base", exit_code=1).stderr
 
 

@@ -57,7 +57,7 @@ def ask(
     """Send a request as a browser would; Host is localhost unless ``headers`` has another one."""
     sent = {"Host": "localhost", "Accept": accept, **(headers or {})}
     if not each.ampho.is_async:
-        response = each.app.test_client().open(
+        response = each.app.test_client(use_cookies=False).open(
             path, method=method, headers=sent, data=form, environ_overrides={"REMOTE_ADDR": client}
         )
         return Reply(response.status_code, response.headers, response.get_data(as_text=True))
@@ -80,6 +80,11 @@ async def ask_async(
     if each.app.background_tasks:
         await asyncio.gather(*each.app.background_tasks)
     return Reply(response.status_code, response.headers, text)
+
+
+def watch_of(each: Facade) -> Any:
+    """What the page of an app knows, once it has answered."""
+    return each.app.extensions["ampho_pending"].__self__.watch
 
 
 def press(each: Facade, label: str, page: Reply | None = None, **changes: Any) -> Reply:

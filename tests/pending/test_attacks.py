@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
-from pending.asking import PATH, Reply, ask, press
+from pending.asking import PATH, Reply, ask, press, watch_of
 from project import Project
 
 NAME = "core_1700000001"
@@ -60,6 +62,8 @@ def test_the_developer_may_use_any_name_of_this_machine(host: str, each: Facade)
         ({"headers": {"X-Forwarded-Proto": "http"}}, "through a proxy"),
         ({"headers": {"X-Real-IP": "127.0.0.1"}}, "through a proxy"),
         ({"headers": {"Via": "1.1 proxy"}}, "through a proxy"),
+        ({"headers": {"Fly-Client-IP": "1.2.3.4"}}, "through a proxy"),
+        ({"headers": {"X-Original-Forwarded-For": "1.2.3.4"}}, "through a proxy"),
         ({"headers": {"Remote-Addr": "127.0.0.1"}, "client": "10.0.0.1"}, "not come from this machine"),
         ({"headers": {"Host": "evil.example", "Origin": "http://evil.example"}}, "not for this machine"),
         ({"headers": {"Host": "localhost.evil.example", "Origin": "http://localhost.evil.example"}}, "not for this"),
@@ -93,9 +97,11 @@ def test_everybody_else_is_refused(changes: dict[str, Any], why: str, label: str
 def test_only_post_presses_a_button(method: str, each: Facade) -> None:
     page = ask(each)
     query = f"{PATH}?token={page.token}&do={page.buttons[BUTTON]}"
-    refused = ask(each, query, method=method, headers={"Origin": "http://localhost"})
+    refused = ask(each, query, method=method, headers={"Origin": "http://localhost"}, accept="application/json")
     assert refused.code == 405
     assert refused.headers["Allow"] == "POST"
+    if method == "GET":  # of somebody who loads the page again after a run
+        assert ask(each, query).headers["Location"] == "/"
     assert not is_applied(each)
 
 
@@ -121,6 +127,36 @@ def test_the_page_has_no_button_and_no_secret_for_others(changes: dict[str, Any]
     assert "ampho db-" in page.words
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+    ],
+)
+def test_a_script_of_another_site_reads_nothing_even_if_the_app_allows_it(
+    headers: dict[str, str], each: Facade
+) -> None:
+    def allow_all(response: Any) -> Any:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        return response
+
+    each.app.after_request(allow_all)
+    for accept in ("text/html", "application/json"):
+        page = ask(each, headers=headers, accept=accept)
+        assert page.code == 503
+        assert NAME not in page.text
+        assert page.token == ""
+    linked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert BUTTON in ask(each, headers=linked).buttons
+
+
+@pytest.mark.parametrize("path", ["/%5Cevil.example", "/%09/evil.example", "/a%3Fb=1", "/x%23y", "/gr%C3%B6%C3%9Fe"])
+def test_the_path_to_go_on_to_stays_encoded(path: str, each: Facade) -> None:
+    assert f'name="next" value="{path}"' in ask(each, path).text
+
+
 def test_another_site_cannot_frame_or_read_the_page(each: Facade) -> None:
     page = ask(each)
     assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
@@ -132,7 +168,7 @@ def test_a_plan_that_was_not_on_the_page_does_not_run(each: Facade, core: Projec
     page = ask(each)
     core.revision("core", "core_1700000002", NAME)
     refused = press(each, BUTTON, page)
-    assert refused.code == 500
+    assert refused.code == 503
     assert "changed after you confirmed it" in refused.words
     assert not is_applied(each)
     assert press(each, "0" * 32, page).code == 403
@@ -148,7 +184,7 @@ def test_it_is_off_in_production_and_in_tests(framework: str, config: Mapping[st
         assert ask(made).code == 404
         assert ask(made, PATH).code == 404
         assert press(made, "ignore", Reply(503, {}, ""), headers={}).code == 404
-        assert made.app.before_request_funcs[None] == []  # not even a hook
+        assert not made.app.before_request_funcs[None]  # not even a hook
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -159,8 +195,7 @@ def test_without_debug_mode_the_page_has_no_button_and_no_names(framework: str, 
         assert page.buttons == {}
         assert "token" not in page.text.partition("<script")[0]
         assert NAME not in page.text
-        hook = made.app.before_request_funcs[None][0].__self__
-        assert press(made, "ignore", page, form={"token": hook.watch.token}).code == 403
+        assert press(made, "ignore", page, form={"token": watch_of(made).token}).code == 403
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -170,9 +205,39 @@ def test_debug_mode_may_be_turned_on_after_the_extension(framework: str, core: P
         assert ask(made).code == 503
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_extension_that_is_registered_twice_has_one_page(framework: str, core: Project) -> None:
+    with facade(core, framework, ["core"], URLS[framework], DEBUG=True) as made:
+        made.ampho.init_app(made.app)
+        assert len(made.app.before_request_funcs[None]) == 1
+        assert press(made, BUTTON).code == 303
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_an_app_with_the_page_is_not_kept(framework: str, core: Project) -> None:
+    with facade(core, framework, ["core"], URLS[framework], DEBUG=True) as made:
+        ask(made)
+        app = weakref.ref(made.app)
+    del made
+    gc.collect()
+    assert app() is None
+
+
+def test_a_thread_that_cannot_start_is_not_waited_for(core: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with facade(core, "flask", ["core"], URLS["flask"], DEBUG=True, PROPAGATE_EXCEPTIONS=False) as made:
+        page = ask(made)
+        with monkeypatch.context() as patched:
+            patched.setattr("threading.Thread.start", fail)
+            assert press(made, BUTTON, page).code == 500
+        assert press(made, BUTTON).code == 303
+
+
 def test_a_token_belongs_to_one_process(each: Facade) -> None:
     page = ask(each)
-    watch = each.app.before_request_funcs[None][0].__self__.watch
+    watch = watch_of(each)
     read, write = os.pipe()
     child = os.fork()
     if not child:

@@ -83,12 +83,18 @@ def test_a_failing_revision_is_shown_with_its_file_and_line(framework: str, core
     core.revision("core", "core_1700000003", "core_1700000002", upgrade="op.execute('SELECT * FROM nowhere')")
     with debugging(core, framework) as each:
         page = press(each, "Apply 3 revisions")
-        assert page.code == 500
-        assert "It failed" in page.words
+        assert page.code == 503
+        assert "The last run failed" in page.words
         assert "core_1700000003" in page.words
         assert "no such table: nowhere" in page.words
         assert ".py:" in page.words or "line" in page.words
         assert "Apply 1 revision" in page.buttons  # the first two are applied
+        assert "no such table: nowhere" in ask(each).words  # also after it is loaded again
+        file = next(core.folder.glob("core/migrations/versions/core_1700000003*"))
+        file.write_text(file.read_text().replace("nowhere", "things"))
+        assert "the file of core_1700000003 changed" in press(each, "Apply 1 revision").words.replace("\n", " ")
+        assert press(each, "Apply 1 revision").code == 303
+        assert ask(each).code == 404  # the app has no view
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -156,11 +162,18 @@ def test_a_revision_that_was_inserted_later_is_a_reason_for_the_page(framework: 
 def test_the_app_can_be_used_nevertheless_until_something_else_differs(framework: str, core: Project) -> None:
     with debugging(core, framework) as each:
         with_view(each)
-        assert press(each, "Continue to the app anyway").code == 303
-        assert ask(each).text == "home"
+        page = ask(each)
+        ignored = press(each, "Continue to the app anyway", page)
+        assert ignored.code == 303
+        cookie = ignored.headers["Set-Cookie"]
+        assert cookie.endswith("; HttpOnly; SameSite=Strict")
+        headers = {"Cookie": cookie.partition(";")[0]}
+        assert ask(each, headers=headers).text == "home"
+        assert ask(each).code == 503  # of another browser
         core.revision("core", "core_1700000003", "core_1700000002")
-        each.app.before_request_funcs[None][0].__self__.watch.forget()  # instead of half a second
-        assert "3 revisions are pending" in ask(each).words
+        assert "3 revisions are pending" in ask(each, headers=headers).words
+        refused = press(each, "Continue to the app anyway", page)  # of a page that shows something else
+        assert (refused.code, "out of date" in refused.words) == (403, True)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

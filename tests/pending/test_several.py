@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from facade import FRAMEWORKS, Facade, facade
-from pending.asking import ask, press
+from pending.asking import ask, press, watch_of
 from project import Project
 from servers import Database
 
@@ -56,7 +56,7 @@ def test_the_databases_that_are_not_behind_are_not_shown(each: Facade) -> None:
 def test_one_database_that_fails_is_named(each: Facade, project: Project) -> None:
     project.revision("stats", "stats_1700000002", "stats_1700000001", upgrade="op.execute('no sql')")
     page = press(each, "Apply 3 revisions")
-    assert page.code == 500
+    assert page.code == 503
     assert "reports: Revision stats_1700000002 of stats failed" in page.words
     assert "Apply 1 revision" in page.buttons
 
@@ -79,7 +79,7 @@ def test_a_database_that_cannot_be_reached_hides_no_other(framework: str, projec
         assert "reports: Cannot connect to postgresql" in page.words
         assert "s3cret" not in page.text
         each.call("upgrade", database="default")
-        each.app.before_request_funcs[None][0].__self__.watch.forget()
+        watch_of(each).forget()
         assert ask(each).code == 404  # the app tells of a database that cannot be reached
 
 
@@ -116,7 +116,7 @@ def test_databases_of_groups_are_counted(framework: str, project: Project) -> No
         assert list(page.buttons) == ["Continue to the app anyway"]
         assert ask(each, accept="application/json").json["groups"]["tenants"]["total"] == 2
         each.call("upgrade", database="tenants", create=True)
-        each.app.before_request_funcs[None][0].__self__.watch.forget()
+        watch_of(each).forget()
         assert ask(each).code == 404
 
 
@@ -140,7 +140,7 @@ def test_what_another_branch_applied_can_be_reverted(project: Project, database:
         assert "which another branch of the code may have applied" in page.words
         assert "op.drop_table('mine')" in page.words
         assert "may lose data: drops the table mine" in page.words
-        assert "or type ampho db-down missing" in page.words
+        assert "or type AMPHO_JOURNAL_SOURCE=1 ampho db-down missing" in page.words
         assert "The databases cannot be upgraded" in page.words
         assert press(each, "Revert 1 revision", page).code == 303
         page = ask(each)
@@ -158,5 +158,5 @@ def test_a_protected_database_is_only_changed_by_a_command(project: Project) -> 
         each.call("upgrade")
         next(project.folder.glob("core/migrations/versions/core_1700000001*")).unlink()
         page = ask(each)
-        assert "Type ampho db-down missing" in page.words
+        assert "Type AMPHO_JOURNAL_SOURCE=1 ampho db-down missing" in page.words
         assert list(page.buttons) == ["Continue to the app anyway"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
-from pending.asking import BROWSER, Reply, ask, ask_async, press
+from pending.asking import BROWSER, Reply, ask, ask_async, press, watch_of
 from project import Project
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
@@ -63,7 +63,7 @@ def connections() -> Iterator[list[object]]:
 
 def looks(each: Facade, work: Callable[[], object]) -> int:
     """Return how often the databases are looked at during ``work``."""
-    watch = each.app.before_request_funcs[None][0].__self__.watch
+    watch = watch_of(each)
     watch.forget()
     with connections() as opened:
         ask(each)
@@ -165,7 +165,7 @@ def test_a_request_costs_a_few_calls_if_nothing_has_changed(each: Facade) -> Non
 
 def test_while_a_run_is_in_progress_the_app_does_not_answer(each: Facade) -> None:
     ask(each)
-    watch = each.app.before_request_funcs[None][0].__self__.watch
+    watch = watch_of(each)
     page = ask(each)
     watch.is_running = True
     waiting = ask(each)

@@ -167,7 +167,10 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
     remarks += [f"{package.package} has no revisions yet: {package.remedy}." for package in status if package.is_empty]
     if status.plugins:
         it = "it" if len(status.plugins) == 1 else "them"
-        remarks.append(f"Installed but not enabled: {listed(status.plugins)}. Enable {it} with {PLUGINS}.")
+        names = ",".join(plugin.split()[0] for plugin in status.plugins)
+        remarks.append(
+            f"Installed but not enabled: {listed(status.plugins)}. To enable {it}, add {names} to {PLUGINS}."
+        )
     if remarks:
         say()
     for text in remarks:

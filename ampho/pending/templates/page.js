@@ -13,8 +13,8 @@ function finish(title) {
   element("statement").hidden = true;
 }
 
-function fail(text) {
-  finish("It failed");
+function fail(text, title = "It failed") {
+  finish(title);
   element("run").classList.add("problem");
   log(text, "bad");
   element("after").hidden = false;
@@ -47,7 +47,7 @@ async function run(form, button) {
   fields.set("do", button.value);
   const response = await fetch(form.action, { method: "POST", body: fields, headers: { Accept: "text/event-stream" } });
   if (!response.ok) {
-    fail((await response.json()).error);
+    fail((await response.json()).error, "Nothing was changed");
     return;
   }
   let isOver = false, rest = "";
@@ -63,7 +63,8 @@ async function run(form, button) {
       isOver ||= name[1] === "done" || name[1] === "failed";
       if (name[1] === "done") {
         finish("Done");
-        location.replace(form.elements.next.value);
+        const next = new URL(form.elements.next.value, location.href);
+        location.replace(next.origin === location.origin ? next : "/");
       } else {
         receive[name[1]](JSON.parse(data[1]));
       }
