@@ -964,21 +964,6 @@ class Commands:
 
         return self._running.on_each(look, database, observer)
 
-    def readiness(self, patience: float | None = None) -> Readiness:
-        """Return whether the code may run on all databases, except for those of groups.
-
-        :param patience: how many seconds to wait for an answer of each server; None if the caller limits that.
-        :raises AmphoError: if the history or a database cannot be read.
-        """
-        from ampho.status.deployment import Deployment
-        from ampho.status.readiness import Readiness
-
-        names = self._running.project().homes.names
-        if patience is not None:
-            for name in names:
-                self.reach(name, patience)
-        return Readiness.of(self.deployment()) if names else Readiness.of(Deployment(()))
-
     def wait(
         self,
         *,
@@ -1147,6 +1132,22 @@ class Commands:
         return self._running.template(
             [specifier] if packages is None else [*packages], database, server=server, key=key, x=x
         )
+
+
+def readiness(commands: Commands, patience: float | None = None) -> Readiness:
+    """Return whether the code may run on all databases, except for those of groups.
+
+    :param patience: how many seconds to wait for an answer of each server; None if the caller limits that.
+    :raises AmphoError: if the history or a database cannot be read.
+    """
+    from ampho.status.deployment import Deployment
+    from ampho.status.readiness import Readiness
+
+    names = commands.project().homes.names
+    if patience is not None:
+        for name in names:
+            commands.reach(name, patience)
+    return Readiness.of(commands.deployment() if names else Deployment(()))
 
 
 def _one_of(names: str | Iterable[str] | None) -> str | None:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from quart import Blueprint, Quart, current_app
 
-from ampho.commands import Commands
+from ampho.commands import readiness
 from ampho.settings import READINESS_DETAILS
 from ampho.status.readiness import BLUEPRINT, GIVE_UP, HEADERS, PATIENCE, WAITING, Answers, Readiness
 
@@ -39,7 +39,7 @@ class Probe(Answers):
     async def _look(self, app: Quart) -> None:
         try:
             async with app.app_context(), asyncio.timeout(GIVE_UP):
-                answer = await self._extension.call(Commands.readiness)
+                answer = await self._extension.call(readiness)
         except Exception as exc:  # noqa: BLE001 (otherwise, no request would get an answer)
             answer = Readiness.failed(exc)
         self.record(answer)

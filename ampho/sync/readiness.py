@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from flask import Blueprint, current_app
 
-from ampho.commands import Commands
+from ampho.commands import readiness
 from ampho.settings import READINESS_DETAILS
 from ampho.status.readiness import BLUEPRINT, GIVE_UP, HEADERS, PATIENCE, WAITING, Answers, Readiness
 
@@ -42,7 +42,7 @@ class Probe(Answers):
     def _look(self, app: Flask, answered: Event) -> None:
         try:
             with app.app_context():
-                answer = self._extension.call(Commands.readiness, GIVE_UP)
+                answer = self._extension.call(readiness, GIVE_UP)
         except Exception as exc:  # noqa: BLE001 (otherwise, no request would get an answer)
             answer = Readiness.failed(exc)
         self.record(answer)
