@@ -5,33 +5,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from pending.serving import HOME, SERVERS, serving
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from project import FOREIGN, PROGRAMS, Project
+from project import Project
 from servers import Database
 
-SERVERS = {
-    "flask": ("flask", "run", "--debug", "--no-reload"),
-    "quart": ("quart", "run", "--debug", "--no-reload"),
-    "hypercorn": ("hypercorn", "app:app"),
-}
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PICTURES = os.environ.get("AMPHO_DRAW")
 """The folder into which the pictures of the documentation are written, if they are to be."""
 
-HOME = """
-@app.get("/")
-{}def home():
-    return "<title>Shop</title><h1>Welcome to the shop</h1>"
-"""
 SLOW = (
     "op.execute('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000000)"
     " SELECT count(*) FROM n')"
@@ -62,41 +52,6 @@ def page(chromium: Browser) -> Iterator[Page]:
         found.on("pageerror", keep)
         yield found
         assert not errors
-
-
-@contextmanager
-def serving(project: Project, server: str) -> Iterator[str]:
-    """Serve the app of a project in debug mode, and yield its address."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    where = ["--bind", f"127.0.0.1:{port}"] if server == "hypercorn" else ["--port", str(port)]
-    environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
-    program, *arguments = SERVERS[server]
-    log = project.folder / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [PROGRAMS / program, *arguments, *where],
-            cwd=project.folder,
-            env={**environment, "FLASK_DEBUG": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except ConnectionError:
-                    assert process.poll() is None, log.read_text()
-                    assert time.monotonic() < deadline, log.read_text()
-                    time.sleep(0.05)
-            yield f"http://localhost:{port}/"
-        finally:
-            process.terminate()
-            process.wait(20)
-    assert "Traceback" not in log.read_text()
 
 
 @pytest.fixture(params=SERVERS)
