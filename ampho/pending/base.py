@@ -92,7 +92,9 @@ class PendingPage(Generic[E]):
 
     def end(self, error: BaseException | None, feed: Feed) -> None:
         """Record the end of a run, and send it to the browser."""
-        if error is not None and not isinstance(error, AmphoError):
+        if error is not None and not isinstance(error, Exception):
+            error = AmphoError("The server ended the run. Load the page again to see what was applied.")
+        elif error is not None and not isinstance(error, AmphoError):
             _log.error("The pending page failed", exc_info=error)
             error = AmphoError(f"{type(error).__name__}. See the log of the server.")
         self.watch.end("" if error is None else str(error))
