@@ -158,7 +158,7 @@ def write(compared: Iterable[Compared], *, dry_run: bool, asks: bool) -> dict[st
     every = [*compared]
     if not asks or not any(result.questions for each in every for result in each.found):
         for each in every:
-            _warn_of_changes(each.found, each.warn)
+            _warn_of_changes(each.found, each.warn, dry_run=dry_run)
         written = () if dry_run else write_drafts([draft for each in every for draft in each.drafts])
         every = [replace(each, found=_with_revisions(each.found, written)) for each in every]
     return {each.found[0].database: each.found for each in every}
@@ -186,11 +186,13 @@ def by_database(whole: Project, databases: Iterable[str], texts: Sequence[str]) 
     return found
 
 
-def _warn_of_changes(found: Iterable[Generated], warn: Warn) -> None:
+def _warn_of_changes(found: Iterable[Generated], warn: Warn, *, dry_run: bool) -> None:
     """Warn about questions without an answer, and about changes that may lose data or fail on tables with rows."""
     for each in found:
         for question in each.questions:
             warn(question.warning)
+        if each.questions and not dry_run:
+            warn(f"Before you add an option for {each.package}, delete its new file, and then run the command again.")
         for risk in risks(each.changes):
             warn(risk)
 
