@@ -131,7 +131,9 @@ def test_nothing_is_asked_where_nobody_can_answer(shop: Store, why: str) -> None
         assert seen.end() == 0, seen.shown
         said = seen.shown
         assert "[y/N]" not in said
-    assert "a rename? If so, add --rename users.name=full_name." in " ".join(said.split())
+    words = " ".join(said.split())
+    assert "a rename? If so, add --rename users.name=full_name." in words
+    assert "Before you add an option for people, delete its new file, and then run the command again." in words
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
