@@ -287,7 +287,7 @@ def test_a_command_in_a_message_is_quoted_and_whole() -> None:
         words = {id(node.value) for node in docs if isinstance(node, ast.Expr)}
         texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in words)
         found += [text.value for text in texts if isinstance(text.value, str) and NOT_WHOLE.search(text.value)]
-    of_the_page = {"ampho db-up", "ampho db-down ", "ampho db-up --database "}
+    of_the_page = {"ampho db-up", "ampho db-status", " ampho db-down ", "ampho db-up --database "}
     stand_alone = {"Next: ampho db-rev ", 'Next: ampho db-rev -a "Initial"', *of_the_page}
     assert set(found) == stand_alone
 

@@ -143,8 +143,8 @@ def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:
         if ids and applied.sources.issuperset(ids):
             reasons["an older release of the code is running"] = "install the newer release"
         else:
-            branch = "an older release, or another branch, of the code is running"
-            reasons[branch] = "install the newer release, or check out the other branch"
+            branch = "an older release or another branch of the code is running"
+            reasons[branch] = "install the newer release or check out the other branch"
     if packages.difference(applied.graph.packages):
         reasons["a package is not installed or not listed"] = "install and list the package"
     return reasons

@@ -241,7 +241,7 @@ def test_where_the_database_is_tells_what_is_missing(opened: Facade, project: Pr
     ahead = {"package": "core", "revisions": ["core_2"], "is_ahead": True}
     assert ahead in [{name: one[name] for name in ahead} for one in current["missing"]]
     assert {one["package"]: one["means"].partition(". ")[0] for one in current["missing"]} == {
-        "core": "the file was deleted, or an older release, or another branch, of the code is running",
+        "core": "the file was deleted, or an older release or another branch of the code is running",
         "shop": "a package is not installed or not listed",
     }
     assert current["edited"] == []

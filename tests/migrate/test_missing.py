@@ -507,8 +507,9 @@ def test_each_command_says_the_same_of_a_revision_without_its_file(project: Proj
     shop.run("db-up")
     later.unlink()
     ahead = (
-        "the file was deleted, or an older release, or another branch, of the code is running. Restore the"
-        " file, install the newer release, or forget the revision with 'ampho db-forget app_1759999999'"
+        "the file was deleted, or an older release or another branch of the code is running. Restore the"
+        " file, install the newer release or check out the other branch, or forget the revision with 'ampho db-forget"
+        " app_1759999999'"
     )
     for command, exit_code, what in (
         ("db-status", 0, "app_1759999999 is applied but has no file"),
@@ -529,7 +530,7 @@ def test_each_command_says_the_same_of_a_revision_without_its_file(project: Proj
     ):
         assert f"{what}: {gone}" in shop.run(*command.split(), exit_code=exit_code).output, command
     both = (
-        "files were deleted, an older release, or another branch, of the code is running, or a package is not installed"
+        "files were deleted, an older release or another branch of the code is running, or a package is not installed"
         " or not listed"
     )
     assert both in shop.run("db-down", "base", exit_code=1).stderr
