@@ -78,7 +78,7 @@ def pending(request: Request, watch: Watch, *, debug: bool) -> Answer:
     body = _template().render(
         report=report,
         heading=heading(report, is_detailed=is_detailed),
-        error=watch.error,
+        error=watch.error if is_detailed else "",
         is_running=watch.is_running,
         is_detailed=is_detailed,
         debug=debug,

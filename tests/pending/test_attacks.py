@@ -127,6 +127,14 @@ def test_the_page_has_no_button_and_no_secret_for_others(changes: dict[str, Any]
     assert "ampho db-" in page.words
 
 
+def test_others_do_not_see_why_a_run_failed(each: Facade, core: Project) -> None:
+    core.revision("core", "core_1700000002", NAME, upgrade="op.execute('SELECT secret FROM nowhere')")
+    assert "no such table: nowhere" in press(each, "Apply 2 revisions").words
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        for accept in ("text/html", "application/json"):
+            assert "nowhere" not in ask(each, headers=headers, accept=accept).text
+
+
 @pytest.mark.parametrize(
     "headers",
     [
