@@ -53,15 +53,20 @@ def ask(
     client: str = "127.0.0.1",
     form: Mapping[str, str] | None = None,
     accept: str = BROWSER,
+    version: str = "1.1",
 ) -> Reply:
     """Send a request as a browser would; Host is localhost unless ``headers`` has another one."""
     sent = {"Host": "localhost", "Accept": accept, **(headers or {})}
     if not each.ampho.is_async:
         response = each.app.test_client(use_cookies=False).open(
-            path, method=method, headers=sent, data=form, environ_overrides={"REMOTE_ADDR": client}
+            path,
+            method=method,
+            headers=sent,
+            data=form,
+            environ_overrides={"REMOTE_ADDR": client, "SERVER_PROTOCOL": f"HTTP/{version}"},
         )
         return Reply(response.status_code, response.headers, response.get_data(as_text=True))
-    return asyncio.run(ask_async(each, path, method=method, headers=sent, client=client, form=form))
+    return asyncio.run(ask_async(each, path, method=method, headers=sent, client=client, form=form, version=version))
 
 
 async def ask_async(
@@ -72,9 +77,10 @@ async def ask_async(
     headers: Mapping[str, str],
     client: str = "127.0.0.1",
     form: Mapping[str, str] | None = None,
+    version: str = "1.1",
 ) -> Reply:
     response = await each.app.test_client().open(
-        path, method=method, headers=headers, form=form, scope_base={"client": (client, 1)}
+        path, method=method, headers=headers, form=form, scope_base={"client": (client, 1), "http_version": version}
     )
     text = await response.get_data(as_text=True)
     if each.app.background_tasks:

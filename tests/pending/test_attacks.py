@@ -62,6 +62,7 @@ def test_the_developer_may_use_any_name_of_this_machine(host: str, each: Facade)
         ({"headers": {"X-Forwarded-Proto": "http"}}, "through a proxy"),
         ({"headers": {"X-Real-IP": "127.0.0.1"}}, "through a proxy"),
         ({"headers": {"Via": "1.1 proxy"}}, "through a proxy"),
+        ({"version": "1.0"}, "through a proxy"),  # as nginx does by default
         ({"headers": {"Fly-Client-IP": "1.2.3.4"}}, "through a proxy"),
         ({"headers": {"X-Original-Forwarded-For": "1.2.3.4"}}, "through a proxy"),
         ({"headers": {"Remote-Addr": "127.0.0.1"}, "client": "10.0.0.1"}, "not come from this machine"),
