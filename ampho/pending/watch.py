@@ -111,6 +111,7 @@ class Watch:
         self._time = self._glance = time.monotonic()
         if report.is_clean:
             self._glance += GLANCE
+        if report.is_clean and report.is_known:
             self.error = ""
 
     def forget(self) -> None:

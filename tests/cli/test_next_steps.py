@@ -104,3 +104,18 @@ def test_a_history_that_cannot_be_read_is_an_error_in_one_line(project: Project)
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
     assert "core_1700000001_x.py" in result.stderr
+
+
+def test_parallel_heads_and_revisions_of_another_branch(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1700000001")
+    project.app("flask", ["core"], URLS["flask"], extra_config={"AMPHO_JOURNAL_SOURCE": True})
+    project.revision("core", "core_1700000002", "core_1700000001")
+    project.run("ampho", "db-up")
+    next(project.folder.glob("core/migrations/versions/core_1700000002*")).unlink()
+    assert lines(project)[-1] == "Next: ampho db-down missing  revert the revisions of another branch of the code"
+
+    project.run("ampho", "db-down", "missing", "--yes")
+    for number in (3, 4):
+        project.revision("core", f"core_170000000{number}", "core_1700000001")
+    assert lines(project)[1].startswith("Next: ampho db-merge core  join the heads of core; or db-rebase, if one")

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from facade import FRAMEWORKS, URLS, Facade, facade
-from pending.asking import ask, press
+from pending.asking import ask, press, watch_of
 from project import Project
 from servers import Database
+
+from ampho.pending.feed import Feed
 
 CHANGE = "op.create_table('things', sa.Column('id', sa.Integer, primary_key=True))"
 
@@ -236,3 +238,41 @@ def test_a_page_of_the_app_comes_after_it_and_no_other_site(framework: str, core
         }.items():
             reply = press(each, "Continue to the app anyway", page, form={"next": to})
             assert reply.headers["Location"] == leads
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_fault_of_something_else_is_logged_and_the_app_answers(
+    framework: str, core: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("a fault of something else")
+
+    with debugging(core, framework) as each:
+        with_view(each)
+        page = ask(each)
+        call, each.ampho.call = each.ampho.call, fail
+        assert "RuntimeError. See the log of the server." in press(each, "Apply 2 revisions", page).words
+        assert "a fault of something else" in caplog.text
+        watch_of(each).forget()
+        caplog.clear()
+        assert ask(each).text == "home"
+        assert ask(each).text == "home"
+        assert "a fault of something else" not in caplog.text  # which was logged before
+        each.ampho.call = call
+
+
+def test_what_a_run_waits_for_is_sent() -> None:
+    sent: list[str | None] = []
+    feed = Feed(sent.append)
+    feed.waiting("pid 7")
+    feed.waiting("")
+    feed.warned("careful")
+    feed.ended(None)
+    assert [line and json.loads(line.split("data: ")[1]).get("text") for line in sent] == [
+        "Waiting for another process that is migrating the database: pid 7",
+        "Waiting for another process that is migrating the database",
+        "careful",
+        None,
+        None,
+    ]
+    assert feed.pulse().startswith(":")
