@@ -37,7 +37,7 @@ def print_next_steps(ctx: click.Context) -> None:
         say(ctx.get_help(), err=True)
         say(err=True)
         say(
-            "No app was found here. Name it with --app, or in the environment variable AMPHO_APP or FLASK_APP.",
+            "No app was found here. Specify one with --app, or with the environment variable AMPHO_APP or FLASK_APP.",
             err=True,
         )
         ctx.exit(2)
@@ -91,19 +91,22 @@ def _steps(states: Sequence[DatabaseStatus], groups: Iterable[str]) -> Iterator[
     """Yield what to type for packages with revisions, and for groups of databases."""
     worst = _worst(states)
     for package in dict.fromkeys(each.package for state in states for each in state if each.is_in_conflict):
-        yield f"db-merge {package}", f"join the heads of {package}; or db-rebase, if one line is applied nowhere"
+        yield (
+            f"db-merge {package}",
+            f"merge the heads of {package}; or use db-rebase, if one of them is not applied in any database",
+        )
     if worst in _READY_FOR_UPGRADE and any(state.pending for state in states):
-        yield "db-up --plan", "print what would be applied, and what it may lose"
-        yield "db-up", "apply it"
+        yield "db-up --plan", "show the pending revisions, and which may lose data"
+        yield "db-up", "apply them"
     elif worst is Status.AHEAD and any(
         f"db-down {MISSING}" in each.means for state in states for each in state.missing
     ):
         yield f"db-down {MISSING}", "revert the revisions of another branch of the code"
     elif worst is Status.UP_TO_DATE and _have_revisions(states):
         yield "db-check", "compare the models with the database"
-        yield 'db-rev -a "MESSAGE"', "write revisions for what was changed in the models"
+        yield 'db-rev -a "MESSAGE"', "write revisions for the changes in the models"
     for group in groups:
-        yield f"db-status --database {group}", f"count the databases of {group} by their states"
+        yield f"db-status --database {group}", f"count the databases of {group} by status"
 
 
 def _worst(states: Iterable[DatabaseStatus]) -> Status:

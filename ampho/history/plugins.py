@@ -79,7 +79,7 @@ def not_enabled(packages: Collection[str]) -> tuple[str, ...]:
 def plugin_entries(setting: bool | tuple[str, ...]) -> Iterator[str]:  # noqa: FBT001 (the value of a setting)
     """Yield the entries of the packages that a setting enables; a name alone if its plug-in is not installed.
 
-    :raises ConfigurationError: if the entry point of one of them is not valid, or if two distributions have it.
+    :raises ConfigurationError: if the entry point of one of them is not valid, or if two distributions define it.
     """
     installed = installed_plugins() if setting else ()
     names = dict.fromkeys(each.name for each in installed) if setting is True else setting or ()
@@ -87,8 +87,8 @@ def plugin_entries(setting: bool | tuple[str, ...]) -> Iterator[str]:  # noqa: F
         found = [each for each in installed if each.name == name]
         if len(found) > 1:
             raise ConfigurationError(
-                f"The plug-in {name} is in {' and in '.join(each.distribution for each in found)}. Uninstall one of"
-                " them.",
+                f"The plug-in {name} is provided by {' and by '.join(each.distribution for each in found)}."
+                " Uninstall one of them.",
                 setting=PLUGINS.name,
             )
         yield found[0].entry if found else name

@@ -52,7 +52,7 @@ class QuartPage(PendingPage["AsyncAmpho"]):
             return
         task, loop = self._task, asyncio.get_running_loop()
         if task is None or task.done() or task.get_loop() is not loop:
-            task = self._task = loop.create_task(self._look(), context=Context())  # not of the request
+            task = self._task = loop.create_task(self._look(), context=Context())  # not that of the request
         await asyncio.shield(task)
 
     async def _look(self) -> None:
@@ -74,7 +74,7 @@ class QuartPage(PendingPage["AsyncAmpho"]):
         events: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         feed = Feed(lambda event: loop.call_soon_threadsafe(events.put_nowait, event))
-        # Not a background task of Quart, which a server that restarts cancels after five seconds.
+        # Not a background task of Quart, because Quart cancels those five seconds after it begins to shut down.
         task = loop.create_task(self._run(action, feed), context=Context())
         self._runs.add(task)
         task.add_done_callback(self._runs.discard)

@@ -39,7 +39,7 @@ COOKIE = "ampho_ignored"
 """The cookie with the key of the report that a browser ignores."""
 
 DAY = 24 * 60 * 60
-"""For how many seconds."""
+"""The lifetime of the cookie, in seconds."""
 
 SHOWN_STEPS = 100
 """The maximum number of steps that the page lists."""
@@ -118,10 +118,10 @@ def refused(request: Request, why: str) -> Answer:
 
 
 def not_pressed(request: Request) -> Answer:
-    """Return the answer to a request to the path of the buttons that no button sends."""
-    if request.method in ("GET", "HEAD") and wants(request) == HTML:  # of somebody who reloads the page after a run
+    """Return the answer to a request to the path of the buttons that is not a POST."""
+    if request.method in ("GET", "HEAD") and wants(request) == HTML:  # the user reloaded the page after a run
         return gone_on(f"{_quoted(request.root_path.rstrip('/'))}/")
-    answer = _json({"error": "A button sends POST."}, 405)
+    answer = _json({"error": "Only POST is allowed here."}, 405)
     return Answer(answer.body, answer.code, {**answer.headers, "Allow": "POST"})
 
 
@@ -174,7 +174,7 @@ class _Shown:
     def of(cls, action: Action) -> _Shown:
         plan = action.plan
         is_upgrade = plan.direction is Direction.UPGRADE
-        title = "What will be applied" if is_upgrade else "From another branch"
+        title = "What will be applied" if is_upgrade else "Revisions from another branch"
         lines = summary(plan)
         if not is_upgrade:
             lines = [*_about_sources(len(plan.steps)), *lines]

@@ -40,7 +40,7 @@ class PendingPage(Generic[E]):
         self._logged = ""
 
     def passes(self, request: Request, endpoint: str | None) -> bool:
-        """Return whether the app answers a request in any case: for a static file, a probe, or a question of CORS."""
+        """Return whether the app answers a request in any case: for a static file, a probe, or a CORS preflight."""
         *blueprints, name = (endpoint or "").split(".")
         return request.method == "OPTIONS" or name == "static" or blueprints[-1:] == [BLUEPRINT]
 
@@ -51,7 +51,7 @@ class PendingPage(Generic[E]):
             if isinstance(error, DatabaseError):
                 _log.warning("The pending page cannot look at the database: %s", error)
             else:
-                _log.error("The pending page failed", exc_info=error)
+                _log.error("The pending page could not look at the databases", exc_info=error)
         return Report(is_known=False)
 
     def ignored(self, request: Request) -> str:
@@ -63,14 +63,14 @@ class PendingPage(Generic[E]):
         return answers.pending(request, self.watch, debug=self.app.debug)
 
     def refused(self, request: Request) -> answers.Answer | None:
-        """Return the answer to a request to the path of the buttons that does nothing; None if a button sent it."""
+        """Return the answer that refuses a request to the path of the buttons; None if it may proceed."""
         if request.method != "POST":
             return answers.not_pressed(request)
         why = refusal(request, debug=self.app.debug)
         return self._refuse(request, why) if why else None
 
     def pressed(self, request: Request, form: Mapping[str, str]) -> Action | answers.Answer:
-        """Return what a button starts that was pressed, or the answer if it starts nothing."""
+        """Return the action of the button that was pressed, or the answer if there is nothing to run."""
         watch, wish = self.watch, form.get("do", "")
         if why := refusal_of_press(request, form.get("token", ""), watch.token):
             return self._refuse(request, why)
@@ -78,7 +78,7 @@ class PendingPage(Generic[E]):
             return answers.gone_on(form.get("next", ""), ignoring=wish)
         action = watch.action(wish)
         if action is None or watch.is_running:
-            return answers.refused(request, "The page is out of date. Load it again.")
+            return answers.refused(request, "The page is out of date. Reload it.")
         watch.is_running = True
         return action
 
@@ -93,9 +93,9 @@ class PendingPage(Generic[E]):
     def end(self, error: BaseException | None, feed: Feed) -> None:
         """Record the end of a run, and send it to the browser."""
         if error is not None and not isinstance(error, Exception):
-            error = AmphoError("The server ended the run. Load the page again to see what was applied.")
+            error = AmphoError("The server stopped the run. Reload the page to see what was applied.")
         elif error is not None and not isinstance(error, AmphoError):
-            _log.error("The pending page failed", exc_info=error)
-            error = AmphoError(f"{type(error).__name__}. See the log of the server.")
+            _log.error("A run that the pending page started failed", exc_info=error)
+            error = AmphoError(f"Unexpected error: {type(error).__name__}. See the server's log.")
         self.watch.end("" if error is None else str(error))
         feed.ended(error)

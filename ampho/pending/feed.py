@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ampho.migrate.plan import Plan, Step
 
 PULSE = 0.5
-"""After how many seconds without an event the page hears that the run goes on."""
+"""The number of seconds without an event after which the page is told that the run is still going."""
 
 _LONG = 1.0  # seconds after which a running statement is shown
 
@@ -52,7 +52,7 @@ class Feed(Observer):
         self._send(event("applied", **_named(step), seconds=round(duration, 3)))
 
     def retrying(self, step: Step, seconds: float) -> None:
-        self._send(event("note", text=f"{step.revision.id} waits for a lock, and will be retried"))
+        self._send(event("note", text=f"{step.revision.id} could not get a lock, and will be retried"))
 
     def warned(self, message: str) -> None:
         self._send(event("note", text=message))

@@ -1,4 +1,4 @@
-"""Who may see what the pending page knows, and who may press its buttons.
+"""Who may see the details on the pending page, and who may press its buttons.
 
 Other sites can send requests to a server on the same machine, through the browser of its developer. Therefore, a button
 needs more than a click: see the functions of this module. Rails once let anybody run migrations (CVE-2020-8185).
@@ -31,7 +31,7 @@ def is_trusted(request: Request, *, debug: bool) -> bool:
 def refusal(request: Request, *, debug: bool) -> str:
     """Return why a request does not get buttons; empty if it does."""
     if not debug:
-        return "Buttons exist only in debug mode."
+        return "The buttons work only in debug mode."
     if not _is_loopback(_client(request)):
         return "The request does not come from this machine."
     if _is_forwarded(request):
@@ -53,12 +53,12 @@ def refusal_of_press(request: Request, given: str, token: str) -> str:
     if request.headers.get("Origin") is None or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return "The request comes from another site."
     if not compare_digest(given.encode(), token.encode()):
-        return "The page is from another process, or from an earlier one. Load it again."
+        return "This page comes from another server process, or from before a restart. Reload it."
     return ""
 
 
 def _is_of_other_site(request: Request) -> bool:
-    """Return whether a script or a form of another site sends a request; a link of another site is no such request."""
+    """Return whether a script or a form of another site sends a request. Following a link does not count."""
     own = f"{request.scheme}://{request.headers.get('Host', '')}"
     if request.headers.get("Origin", own) != own:
         return True
@@ -67,7 +67,7 @@ def _is_of_other_site(request: Request) -> bool:
 
 
 def _client(request: Request) -> str | None:
-    """Return the address of the client. Quart has it in a header, which the client may send, too."""
+    """Return the address of the client. Quart's ``remote_addr`` comes from a header that the client can also send."""
     scope = getattr(request, "scope", None)
     if scope is None:
         return request.remote_addr
@@ -75,7 +75,7 @@ def _client(request: Request) -> str | None:
 
 
 def _is_forwarded(request: Request) -> bool:
-    """Return whether a request comes through a proxy, of which some speak HTTP/1.0 and add no header."""
+    """Return whether a request comes through a proxy, including those that add no header but speak HTTP/1.0."""
     names = {name.lower() for name, _ in request.headers}
     if not names.isdisjoint(_FORWARDED) or any(part in name for name in names for part in _FORWARDED_PARTS):
         return True

@@ -20,10 +20,10 @@ from ampho.status.fleet import FleetStatus
 from ampho.status.graph_view import Picture
 
 SHOWN = (Status.CORRUPT, Status.INTERRUPTED, Status.DIVERGED, Status.AHEAD, Status.BEHIND)
-"""What is a reason for the page. Packages that are not installed, and edited files, are everyday life."""
+"""The statuses that make the page appear. Edited files, and packages that are not installed, are normal."""
 
 PATIENCE = 1.0
-"""For how many seconds a request waits for an answer of a server, which the app may not even need."""
+"""The number of seconds for which a request waits for the answer of a server, which it may not even need."""
 
 _WITHOUT_FILES = (Status.AHEAD, Status.MISSING)
 
@@ -34,7 +34,7 @@ class Action:
 
     :ivar plan: its plan, which is on the page. If another one would run, nothing runs.
     :ivar database: the database of the downgrade; None if the app has only one, and for an upgrade of all.
-    :ivar setting: what has to be set for its command in the environment, such as ``NAME=1``.
+    :ivar setting: the environment variable that its command needs, such as ``NAME=1``; may be empty.
     """
 
     plan: Plan
@@ -197,7 +197,7 @@ def _reverting(commands: Commands, different: Mapping[str, Deployment]) -> list[
     """Return the downgrades of missing revisions whose sources are in the journal."""
     found = list[Action]()
     project = commands.project()
-    # The command line reads the sources, too, if it is not in debug mode.
+    # Outside debug mode, the command line only reads the sources with this setting.
     setting = "" if project.settings.journal_source else f"{JOURNAL_SOURCE}=1"
     for name, deployment in different.items():
         if any(finding.status in _WITHOUT_FILES for finding in deployment.findings):

@@ -91,7 +91,7 @@ class FlaskPage(PendingPage["Ampho"]):
         try:
             with self.app.app_context():
                 self.extension.call(run, action, feed)
-        except BaseException as exc:  # noqa: BLE001 (the browser has to hear the end of the run)
+        except BaseException as exc:  # noqa: BLE001 (the browser must be told that the run ended)
             error = exc
         finally:
             self.end(error, feed)

@@ -12,16 +12,16 @@ from pathlib import Path
 from ampho.pending.report import Action, Report
 
 FRESH = 1.0
-"""For how many seconds a report of differences holds, before the databases are asked again."""
+"""The number of seconds for which a report of differences holds, before the databases are queried again."""
 
 MOMENT = 5.0
-"""After how many seconds the databases are asked again, if nothing has changed."""
+"""The number of seconds after which the databases are queried again, if nothing has changed."""
 
 DOWN = 60.0
-"""After how many seconds the databases are asked again, if they could not be reached, which takes its time."""
+"""The number of seconds after which databases that could not be reached are queried again."""
 
 GLANCE = 0.5
-"""After how many seconds the folders with revision files are looked at again."""
+"""The number of seconds after which the folders with revision files are looked at again."""
 
 
 class Watch:
@@ -31,7 +31,7 @@ class Watch:
     after a moment.
 
     :ivar report: the last report.
-    :ivar error: why the last run failed that a button started; empty if it did not fail, or if all is well again.
+    :ivar error: why the last run that a button started failed; empty if it did not fail, or if all is well again.
     :ivar has_failed: whether a request has failed since the last report.
     """
 
@@ -42,7 +42,7 @@ class Watch:
         self._signature: Sequence[int] | None = None
         self._time = self._glance = float("-inf")
         self._generation = 0
-        self._running_in = 0  # the process, because a child has only the memory of a run, and not the run
+        self._running_in = 0  # the id of the process, because a forked child inherits this attribute, but not the run
         self._tokens: tuple[int, str] = (0, "")
 
     @property
@@ -68,7 +68,7 @@ class Watch:
 
     @property
     def has_groups(self) -> bool:
-        """Whether to look at the databases of groups, which there may be many of: not only because time has passed."""
+        """Whether to look at the databases of groups. There may be many, so the passage of time is no reason to."""
         return self._signature is None or self.has_failed or not self.report.is_clean or self._has_changed()
 
     @property
@@ -84,7 +84,7 @@ class Watch:
         return not self.is_running and (self.report.is_clean or self.report.key == ignored)
 
     def holds(self, ignored: str = "") -> bool:
-        """Return whether the last report still holds. During a run, it does, because the run would block a look.
+        """Return whether the last report still holds. It always does during a run, which would block a new look.
 
         :param ignored: as for :meth:`may_answer`.
         """
@@ -101,7 +101,7 @@ class Watch:
     def record(self, report: Report, generation: int) -> None:
         """Keep a report.
 
-        :param generation: the generation in which the look began; it is in vain if that is over.
+        :param generation: the generation in which the look began; if a newer one has begun, the report is discarded.
         """
         if generation != self._generation:
             return

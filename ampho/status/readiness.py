@@ -12,19 +12,19 @@ from ampho.errors import AmphoError, DatabaseError, DatabasesError
 from ampho.status.deployment import Deployment, Status
 
 PATH = "/-/ready"
-"""The path of the answer, unless the app chooses another one."""
+"""The default path of the readiness endpoint."""
 
 BLUEPRINT = "ampho_readiness"
 """The name of the blueprint; its only endpoint is ``ampho_readiness.ready``."""
 
 FRESH = 1.0
-"""For how many seconds an answer that is not "ready" holds, before the databases are asked again."""
+"""The number of seconds for which an answer that is not "ready" holds, before the databases are queried again."""
 
 PATIENCE = 0.8
-"""For how many seconds a request waits for the databases; Kubernetes gives a probe one second."""
+"""The number of seconds for which a request waits for the databases; Kubernetes gives a probe one second."""
 
 GIVE_UP = 10.0
-"""After how many seconds without an answer a server counts as unreachable, and is asked again."""
+"""The number of seconds without an answer after which a server counts as unreachable, and is queried again."""
 
 HEADERS: Mapping[str, str] = {"Cache-Control": "no-store"}
 
@@ -64,9 +64,9 @@ class Readiness:
 
     @classmethod
     def failed(cls, error: Exception) -> Readiness:
-        """Return the answer if the databases could not be looked at. Log an error of the app with its traceback."""
+        """Return the answer if the databases could not be looked at. Log an unexpected error with its traceback."""
         if not isinstance(error, (AmphoError, TimeoutError)):
-            _log.error("Ampho does not know whether the app is ready", exc_info=error)
+            _log.error("Ampho could not check whether the app is ready", exc_info=error)
             return cls(is_ready=False, status=UNKNOWN, error=type(error).__name__)
         errors = [*error.errors.values()] if isinstance(error, DatabasesError) else [error]
         is_down = all(isinstance(each, (DatabaseError, TimeoutError)) for each in errors)
@@ -75,7 +75,7 @@ class Readiness:
 
     @property
     def code(self) -> int:
-        """The status code of HTTP."""
+        """The HTTP status code."""
         return 200 if self.is_ready else 503
 
     @property
@@ -113,7 +113,7 @@ WAITING = Readiness(is_ready=False, status="waiting", error="The databases have 
 class Answers:
     """The last answer of an app: the databases are asked at most once a second, for all requests together.
 
-    Once the app was ready, it stays ready, so that the databases are not asked any more.
+    Once the app has been ready, it stays ready, and the databases are no longer queried.
 
     :ivar last: the last answer.
     """

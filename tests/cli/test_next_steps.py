@@ -32,16 +32,16 @@ def test_the_way_from_nothing_to_an_upgraded_database(framework: str, project: P
     project.revision("core", "core_1700000002", "core_1700000001")
     assert lines(project) == [
         "2 revisions of core are pending.",
-        "Next: ampho db-up --plan  print what would be applied, and what it may lose",
-        "      ampho db-up         apply it",
+        "Next: ampho db-up --plan  show the pending revisions, and which may lose data",
+        "      ampho db-up         apply them",
     ]
-    assert lines(project, framework, "ampho")[1].startswith(f"Next: {framework} ampho db-up --plan  print")
+    assert lines(project, framework, "ampho")[1].startswith(f"Next: {framework} ampho db-up --plan  show")
 
     project.run("ampho", "db-up")
     assert lines(project) == [
         "All revisions are applied.",
         "Next: ampho db-check             compare the models with the database",
-        '      ampho db-rev -a "MESSAGE"  write revisions for what was changed in the models',
+        '      ampho db-rev -a "MESSAGE"  write revisions for the changes in the models',
     ]
 
     next(project.folder.glob("core/migrations/versions/core_1700000002*")).unlink()
@@ -76,8 +76,8 @@ def test_several_databases_and_groups(project: Project) -> None:
     assert lines(project) == [
         "All revisions are applied.",
         "Next: ampho db-check                      compare the models with the database",
-        '      ampho db-rev -a "MESSAGE"           write revisions for what was changed in the models',
-        "      ampho db-status --database tenants  count the databases of tenants by their states",
+        '      ampho db-rev -a "MESSAGE"           write revisions for the changes in the models',
+        "      ampho db-status --database tenants  count the databases of tenants by status",
     ]
 
 
@@ -118,4 +118,4 @@ def test_parallel_heads_and_revisions_of_another_branch(project: Project) -> Non
     project.run("ampho", "db-down", "missing", "--yes")
     for number in (3, 4):
         project.revision("core", f"core_170000000{number}", "core_1700000001")
-    assert lines(project)[1].startswith("Next: ampho db-merge core  join the heads of core; or db-rebase, if one")
+    assert lines(project)[1].startswith("Next: ampho db-merge core  merge the heads of core; or use db-rebase, if one")

@@ -181,7 +181,10 @@ def test_two_distributions_with_one_plug_in_are_named(project: Project, site: Pa
     (copy / "METADATA").write_text("Metadata-Version: 2.3\nName: acme-copies\nVersion: 1.3\n", "utf-8")
     refused = ampho(project, "db-up", plugins="reviews", check=False)
     assert refused.exit_code == 1
-    assert "The plug-in reviews is in acme-copies 1.3 and in acme-reviews 1.2. Uninstall one of them" in refused.stderr
+    assert (
+        "The plug-in reviews is provided by acme-copies 1.3 and by acme-reviews 1.2. Uninstall one of them"
+        in refused.stderr
+    )
 
 
 def test_a_plug_in_that_nobody_knows_is_named(project: Project) -> None:

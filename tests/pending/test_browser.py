@@ -149,13 +149,13 @@ def test_a_long_statement_and_a_failure_are_shown_while_it_runs(server: str, pro
         expect(page.locator("#statement code")).to_contain_text("WITH RECURSIVE", timeout=10_000)
         expect(page.locator("#log li").first).to_contain_text("core_1700000001 Create users")
         check_accessible(page)
-        expect(page.locator("#run-title")).to_have_text("It failed", timeout=60_000)
+        expect(page.locator("#run-title")).to_have_text("The run failed", timeout=60_000)
         expect(page.locator("#log li.bad")).to_contain_text(
             re.compile(r"shop_1700000005 of shop failed at .*shop_1700000005_by_hand\.py:\d+: .*no such table: nowhere")
         )
         check_accessible(page)
         next(project.folder.glob("shop/migrations/versions/shop_1700000005*")).unlink()
-        page.get_by_role("button", name="Load the page again").click()
+        page.get_by_role("button", name="Reload the page").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Welcome to the shop")
 
 

@@ -53,7 +53,7 @@ def test_the_page_stands_in_front_of_the_app_until_its_button_applied_everything
         assert "Make things" in page.words
         assert "core_1700000001 of core" in page.words
         assert "core/migrations/versions/core_1700000001" in page.words
-        assert "or type ampho db-up" in page.words
+        assert "or run ampho db-up" in page.words
         assert "Add <b>colors</b>" in page.words
         assert "<b>colors" not in page.text
         assert "<svg" in page.text
@@ -251,7 +251,7 @@ def test_a_fault_of_something_else_is_logged_and_the_app_answers(
         with_view(each)
         page = ask(each)
         call, each.ampho.call = each.ampho.call, fail
-        assert "RuntimeError. See the log of the server." in press(each, "Apply 2 revisions", page).words
+        assert "Unexpected error: RuntimeError. See the server's log." in press(each, "Apply 2 revisions", page).words
         assert "a fault of something else" in caplog.text
         watch_of(each).forget()
         caplog.clear()

@@ -112,7 +112,7 @@ def test_databases_of_groups_are_counted(framework: str, project: Project) -> No
         page = ask(each)
         assert page.code == 503
         assert "Databases of tenants are behind the code" in page.words
-        assert "1 behind, 1 up to date (of 2). Type ampho db-up --database tenants" in page.words
+        assert "1 behind, 1 up to date (of 2). Run ampho db-up --database tenants" in page.words
         assert list(page.buttons) == ["Continue to the app anyway"]
         assert ask(each, accept="application/json").json["groups"]["tenants"]["total"] == 2
         each.call("upgrade", database="tenants", create=True)
@@ -140,7 +140,7 @@ def test_what_another_branch_applied_can_be_reverted(project: Project, database:
         assert "which another branch of the code may have applied" in page.words
         assert "op.drop_table('mine')" in page.words
         assert "may lose data: drops the table mine" in page.words
-        assert "or type AMPHO_JOURNAL_SOURCE=1 ampho db-down missing" in page.words
+        assert "or run AMPHO_JOURNAL_SOURCE=1 ampho db-down missing" in page.words
         assert "The databases cannot be upgraded" in page.words
         assert press(each, "Revert 1 revision", page).code == 303
         page = ask(each)
@@ -158,5 +158,5 @@ def test_a_protected_database_is_only_changed_by_a_command(project: Project) -> 
         each.call("upgrade")
         next(project.folder.glob("core/migrations/versions/core_1700000001*")).unlink()
         page = ask(each)
-        assert "Type AMPHO_JOURNAL_SOURCE=1 ampho db-down missing" in page.words
+        assert "Run AMPHO_JOURNAL_SOURCE=1 ampho db-down missing" in page.words
         assert list(page.buttons) == ["Continue to the app anyway"]

@@ -1,4 +1,5 @@
 "use strict";
+const LOST = "The connection to the server was lost. Reload the page to see what was applied.";
 const element = (id) => document.getElementById(id);
 
 function log(text, kind) {
@@ -13,7 +14,7 @@ function finish(title) {
   element("statement").hidden = true;
 }
 
-function fail(text, title = "It failed") {
+function fail(text, title = "The run failed") {
   finish(title);
   element("run").classList.add("problem");
   log(text, "bad");
@@ -70,13 +71,13 @@ async function run(form, button) {
       }
     }
   }
-  if (!isOver) fail("The server went away. Load the page again to see what was applied.");
+  if (!isOver) fail(LOST);
 }
 
 document.querySelectorAll("form.press").forEach((form) => {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    run(form, event.submitter).catch((error) => fail(`The server went away: ${error.message}`));
+    run(form, event.submitter).catch(() => fail(LOST));
   });
 });
 element("reload")?.addEventListener("click", () => location.reload());
