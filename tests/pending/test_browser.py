@@ -182,7 +182,7 @@ def test_two_databases(server: str, project: Project, page: Page) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text("Welcome to the shop")
 
 
-@pytest.mark.drivers("sqlite", "postgresql")
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg")
 def test_a_revision_of_another_git_branch(project: Project, database: Database, page: Page) -> None:
     def git(*command: str) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=project.folder, check=True)
