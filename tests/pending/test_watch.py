@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import pstats
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from pending.asking import BROWSER, Reply, ask, ask_async, press, watch_of
 from project import Project
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
+
+from ampho.pending.report import Report
+from ampho.pending.watch import Watch
 
 
 @pytest.fixture
@@ -177,3 +181,39 @@ def test_while_a_run_is_in_progress_the_app_does_not_answer(each: Facade) -> Non
     assert (refused.code, "out of date" in refused.words) == (403, True)
     watch.is_running = False
     assert press(each, "Apply 1 revision", page).code == 303
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_server_that_says_nothing_holds_up_one_request_a_minute(framework: str, project: Project) -> None:
+    for package in ("core", "stats"):
+        project.package(package)
+        project.revision(package, f"{package}_1700000001")
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # which never accepts
+        port = listening.getsockname()[1]
+        driver = {
+            "flask": "psycopg://a@127.0.0.1:{}/b?sslmode=disable",
+            "quart": "asyncpg://a@127.0.0.1:{}/b?ssl=disable",
+        }
+        config = {
+            "SQLALCHEMY_BINDS": {"reports": f"postgresql+{driver[framework].format(port)}"},
+            "AMPHO_DATABASES": {"default": ["core"], "reports": ["stats"]},
+        }
+        with facade(project, framework, ["core", "stats"], URLS[framework], DEBUG=True, **config) as made:
+            made.call("upgrade", database="default")
+            begun = time.monotonic()
+            assert ask(made).code == 404  # the app has no view
+            assert 0.9 < time.monotonic() - begun < 5
+            watch_of(made)._time -= 30  # as if half a minute had passed
+            begun = time.monotonic()
+            assert ask(made).code == 404
+            assert time.monotonic() - begun < 0.5
+
+
+def test_a_look_that_began_before_a_run_is_in_vain() -> None:
+    watch = Watch()
+    generation = watch.generation
+    watch.forget()
+    watch.record(Report(problems=["as it was before"]), generation)
+    assert watch.report.is_clean
+    watch.record(Report(problems=["as it is"]), watch.generation)
+    assert not watch.report.is_clean
