@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,15 +98,16 @@ class Report:
     def behind_groups(self) -> Mapping[str, FleetStatus]:
         """The groups with a database that is a reason for the page."""
         return {
-            name: found for name, found in self.groups.items() if any(each.status in SHOWN for each in found.others)
+            name: found for name, found in self.groups.items() if any(_shown(each.findings) for each in found.others)
         }
 
     @property
     def status(self) -> Status | None:
         """The worst status; None if it is not known."""
-        found = [each.status for each in self.deployments.values()]
-        found += [each.status for fleet in self.behind_groups.values() for each in fleet.others]
-        return min((each for each in found if each in SHOWN), key=SHOWN.index, default=None)
+        states = [*self.deployments.values(), *(each for group in self.behind_groups.values() for each in group.others)]
+        # Not the status of a database, which may be one that the page does not show, such as that of an edited file.
+        found = [finding.status for each in states for finding in _shown(each.findings)]
+        return min(found, key=SHOWN.index, default=None)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -150,7 +151,7 @@ def look(commands: Commands, *, has_groups: bool) -> Report:
             raise
         return Report(problems=[str(exc)])
     folders = [Path(folder) for package in project.packages for folder in package.layout[0]]
-    different = {name: each for name, each in deployments.items() if _findings(each)}
+    different = {name: each for name, each in deployments.items() if _shown(each.findings)}
     if not (different or problems):
         return Report(groups=groups, folders=folders)
     actions = list(_reverting(commands, different))
@@ -179,7 +180,7 @@ def _deployments(commands: Commands, names: Sequence[str]) -> tuple[Mapping[str,
             found[name] = commands.deployment(database=name)
         except AmphoError as exc:
             errors[name] = exc
-    if errors and not (any(map(_findings, found.values())) or any(map(_is_shown, errors.values()))):
+    if errors and not (any(_shown(each.findings) for each in found.values()) or any(map(_is_shown, errors.values()))):
         raise next(iter(errors.values()))
     return found, [str(error) for error in errors.values()]
 
@@ -189,8 +190,8 @@ def _is_shown(error: AmphoError) -> bool:
     return not isinstance(error, DatabaseError) or error.is_missing
 
 
-def _findings(deployment: Deployment) -> list[Finding]:
-    return [each for each in deployment.findings if each.status in SHOWN and not each.is_harmless]
+def _shown(findings: Iterable[Finding]) -> list[Finding]:
+    return [each for each in findings if each.status in SHOWN and not each.is_harmless]
 
 
 def _reverting(commands: Commands, different: Mapping[str, Deployment]) -> list[Action]:

@@ -148,6 +148,21 @@ def test_what_is_a_reason_for_the_page(
         assert "ampho db-" in page.words
 
 
+@pytest.mark.drivers("sqlite")
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE ampho_journal SET checksum = 'other'", "INSERT INTO alembic_version VALUES ('gone_1700000003')"],
+)
+def test_what_is_no_reason_hides_no_reason(statement: str, core: Project, database: Database) -> None:
+    with debugging(core, FRAMEWORKS[database.is_async], database.url) as each:
+        each.call("upgrade")
+        database.run(statement)
+        core.revision("core", "core_1700000003", "core_1700000002")
+        page = ask(each)
+        assert "1 revision is pending The database does not match the code" in page.words
+        assert ask(each, accept="application/json").json["status"] == "behind"
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_revision_that_was_inserted_later_is_a_reason_for_the_page(framework: str, core: Project) -> None:
     with debugging(core, framework) as each:
