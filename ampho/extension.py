@@ -266,7 +266,7 @@ class Extension(ABC):
             return cast("Callable[[], Any] | None", app.extensions[_PAGE])
 
     def _add_from_settings(self, app: App) -> None:
-        """Add what the settings of an app ask for: the answer whether it is ready, and the models of plug-ins."""
+        """Add what the settings ask for: the pending page, the readiness endpoint, and the models of plug-ins."""
         if _PAGE in app.extensions:  # init_app() was called before
             return
         app.extensions[_PAGE] = None

@@ -62,12 +62,10 @@ class Framework(ABC):
         """
 
     @abstractmethod
-    def reach(self, project: Project, seconds: float) -> None:
-        """Open a connection to a database, and close it, to see whether the server answers.
+    def in_time(self, function: Callable[[], object], seconds: float) -> None:
+        """Run a function that uses a database, and wait for it for a number of seconds.
 
-        :param seconds: how long to wait for it. Most drivers do not limit that if a server accepts a connection, and
-            then says nothing.
-        :raises TimeoutError: if it takes longer.
+        :raises TimeoutError: if it takes longer. On Flask, it then goes on in its thread; on Quart, it is cancelled.
         """
 
     @abstractmethod
@@ -178,15 +176,21 @@ class Running:
     def reach(self, name: str, seconds: float) -> None:
         """Check that the server of a database answers. Meanwhile, other runs in this process need not wait.
 
-        :param seconds: how long to wait for it.
+        :param seconds: how long to wait for it. Most drivers do not limit that if a server accepts a connection, and
+            then does not answer.
         :raises DatabaseError: if the database cannot be reached in that time.
         """
         part = self._whole.of(name)
         if part.url.get_backend_name() == "sqlite":
             return
+
+        def connect() -> None:
+            with self.framework.connect(part):
+                pass
+
         with naming_one_of(self._whole, name), without_secrets(part.url):
             try:
-                self.framework.reach(part, seconds)
+                self.framework.in_time(connect, seconds)
             except TimeoutError:
                 from ampho.database.url import display
 

@@ -64,14 +64,9 @@ class QuartFramework(Framework):
             if commits and renews and engine.dialect.driver == "asyncpg":
                 await_only(finish(_renew_pool(engine)))
 
-    def reach(self, project: Project, seconds: float) -> None:
-        """Open a connection to a database, and close it, in a task that is cancelled if that takes too long."""
-
-        def connect() -> None:
-            with self.connect(project):
-                pass
-
-        await_only(asyncio.wait_for(greenlet_spawn(connect), seconds))
+    def in_time(self, function: Callable[[], object], seconds: float) -> None:
+        """Run a function in a task, which is cancelled if it takes too long."""
+        await_only(asyncio.wait_for(greenlet_spawn(function), seconds))
 
     @contextmanager
     def ended(self, opened: AbstractContextManager[T]) -> Iterator[T]:

@@ -49,7 +49,7 @@ class Waiting:
     """
 
     _PAUSE = 0.5  # seconds between two attempts
-    _PATIENCE = 10.0  # seconds after which a server that says nothing is asked again
+    _PATIENCE = 10.0  # seconds to wait for a server that does not answer, before it is tried again
     _LEAST_PATIENCE = 1.0
 
     def __init__(self, timeout: float, deadline: float, observer: Observer | None, database: str = "") -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class QuartPage(PendingPage["AsyncAmpho"]):
-    """Looks at the databases in a task that requests share, and applies revisions in a background task of the app."""
+    """Looks at the databases in a task that requests share, and applies revisions in a task of its own."""
 
     app: Quart
 
@@ -86,7 +86,7 @@ class QuartPage(PendingPage["AsyncAmpho"]):
         async for _ in stream:
             pass
         await self._look_if_needed()
-        return _reply(self.ended(request, form))
+        return _reply(self.after_run(request, form))
 
     async def _run(self, action: Action, feed: Feed) -> None:
         error: BaseException | None = None

@@ -120,12 +120,12 @@ def refused(request: Request, why: str) -> Answer:
 def not_pressed(request: Request) -> Answer:
     """Return the answer to a request to the path of the buttons that is not a POST."""
     if request.method in ("GET", "HEAD") and wants(request) == HTML:  # the user reloaded the page after a run
-        return gone_on(f"{_quoted(request.root_path.rstrip('/'))}/")
+        return redirect_to(f"{_quoted(request.root_path.rstrip('/'))}/")
     answer = _json({"error": "Only POST is allowed here."}, 405)
     return Answer(answer.body, answer.code, {**answer.headers, "Allow": "POST"})
 
 
-def gone_on(to: str, *, ignoring: str = "") -> Answer:
+def redirect_to(to: str, *, ignoring: str = "") -> Answer:
     """Return the answer that leads to a page of the app.
 
     :param ignoring: the key of a report that this browser ignores from now on.

@@ -75,7 +75,7 @@ class PendingPage(Generic[E]):
         if why := refusal_of_press(request, form.get("token", ""), watch.token):
             return self._refuse(request, why)
         if wish == watch.report.key:
-            return answers.gone_on(form.get("next", ""), ignoring=wish)
+            return answers.redirect_to(form.get("next", ""), ignoring=wish)
         action = watch.action(wish)
         if action is None or watch.is_running:
             return answers.refused(request, "The page is out of date. Reload it.")
@@ -86,9 +86,9 @@ class PendingPage(Generic[E]):
         _log.warning("A request to the pending page was refused: %s", why)
         return answers.refused(request, why)
 
-    def ended(self, request: Request, form: Mapping[str, str]) -> answers.Answer:
+    def after_run(self, request: Request, form: Mapping[str, str]) -> answers.Answer:
         """Return the answer to a browser without JavaScript at the end of a run."""
-        return self.page(request) if self.watch.error else answers.gone_on(form.get("next", ""))
+        return self.page(request) if self.watch.error else answers.redirect_to(form.get("next", ""))
 
     def end(self, error: BaseException | None, feed: Feed) -> None:
         """Record the end of a run, and send it to the browser."""

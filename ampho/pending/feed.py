@@ -24,11 +24,9 @@ class Feed(Observer):
     """Sends the events of a run.
 
     :param send: receives each event as text, and None at the end.
-    :ivar error: why the run failed; empty if it has not.
     """
 
     def __init__(self, send: Callable[[str | None], object]) -> None:
-        self.error: str = ""
         self._send = send
         self._statement: tuple[Statement, float] | None = None
 
@@ -69,8 +67,7 @@ class Feed(Observer):
         if error is None:
             self._send(event("done"))
         else:
-            self.error = str(error)
-            self._send(event("failed", text=self.error, revision=getattr(error, "revision", None)))
+            self._send(event("failed", text=str(error), revision=getattr(error, "revision", None)))
         self._send(None)
 
 

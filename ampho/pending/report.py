@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ from ampho.history.specifier import MISSING
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import Direction, Plan, Run
 from ampho.settings import JOURNAL_SOURCE
-from ampho.status.deployment import Deployment, Finding, Status
-from ampho.status.fleet import FleetStatus
+from ampho.status.deployment import Deployment, Status
+from ampho.status.fleet import FleetStatus, MemberState
 from ampho.status.graph_view import Picture
 
 SHOWN = (Status.CORRUPT, Status.INTERRUPTED, Status.DIVERGED, Status.AHEAD, Status.BEHIND)
@@ -97,16 +97,14 @@ class Report:
     @property
     def behind_groups(self) -> Mapping[str, FleetStatus]:
         """The groups with a database that is a reason for the page."""
-        return {
-            name: found for name, found in self.groups.items() if any(_shown(each.findings) for each in found.others)
-        }
+        return {name: found for name, found in self.groups.items() if any(map(_reasons, found.others))}
 
     @property
     def status(self) -> Status | None:
         """The worst status; None if it is not known."""
-        states = [*self.deployments.values(), *(each for group in self.behind_groups.values() for each in group.others)]
-        # Not the status of a database, which may be one that the page does not show, such as that of an edited file.
-        found = [finding.status for each in states for finding in _shown(each.findings)]
+        states: list[Deployment | MemberState] = [*self.deployments.values()]
+        states += [each for group in self.behind_groups.values() for each in group.others]
+        found = [status for each in states for status in _reasons(each)]
         return min(found, key=SHOWN.index, default=None)
 
     @property
@@ -151,7 +149,7 @@ def look(commands: Commands, *, has_groups: bool) -> Report:
             raise
         return Report(problems=[str(exc)])
     folders = [Path(folder) for package in project.packages for folder in package.layout[0]]
-    different = {name: each for name, each in deployments.items() if _shown(each.findings)}
+    different = {name: each for name, each in deployments.items() if _reasons(each)}
     if not (different or problems):
         return Report(groups=groups, folders=folders)
     actions = list(_reverting(commands, different))
@@ -180,7 +178,7 @@ def _deployments(commands: Commands, names: Sequence[str]) -> tuple[Mapping[str,
             found[name] = commands.deployment(database=name)
         except AmphoError as exc:
             errors[name] = exc
-    if errors and not (any(_shown(each.findings) for each in found.values()) or any(map(_is_shown, errors.values()))):
+    if errors and not (any(map(_reasons, found.values())) or any(map(_is_shown, errors.values()))):
         raise next(iter(errors.values()))
     return found, [str(error) for error in errors.values()]
 
@@ -190,8 +188,14 @@ def _is_shown(error: AmphoError) -> bool:
     return not isinstance(error, DatabaseError) or error.is_missing
 
 
-def _shown(findings: Iterable[Finding]) -> list[Finding]:
-    return [each for each in findings if each.status in SHOWN and not each.is_harmless]
+def _reasons(state: Deployment | MemberState) -> list[Status]:
+    """Return the statuses of a database that are a reason for the page.
+
+    Its own status is the worst one, which may be one that the page does not show, such as that of an edited file.
+    """
+    if isinstance(state, MemberState) and state.error is not None:
+        return [state.status] if state.status in SHOWN else []
+    return [each.status for each in state.findings if each.status in SHOWN and not each.is_harmless]
 
 
 def _reverting(commands: Commands, different: Mapping[str, Deployment]) -> list[Action]:

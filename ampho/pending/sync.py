@@ -53,7 +53,8 @@ class FlaskPage(PendingPage["Ampho"]):
         """Look at the databases, or wait for the request that does, unless the last report holds."""
         with self._lock:
             if not self.watch.holds(ignored):
-                self.watch.record(self._look(), self.watch.generation)
+                generation = self.watch.generation
+                self.watch.record(self._look(), generation)
 
     def _look(self) -> Report:
         try:
@@ -84,7 +85,7 @@ class FlaskPage(PendingPage["Ampho"]):
         for _ in stream:
             pass
         self._look_if_needed()
-        return _reply(self.ended(request, form))
+        return _reply(self.after_run(request, form))
 
     def _run(self, action: Action, feed: Feed) -> None:
         error: BaseException | None = None

@@ -33,6 +33,7 @@ class Watch:
     :ivar report: the last report.
     :ivar error: why the last run that a button started failed; empty if it did not fail, or if all is well again.
     :ivar has_failed: whether a request has failed since the last report.
+    :ivar generation: a number that changes when :meth:`forget` is called.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,7 @@ class Watch:
         self.has_failed: bool = False
         self._signature: Sequence[int] | None = None
         self._time = self._glance = float("-inf")
-        self._generation = 0
+        self.generation: int = 0
         self._running_in = 0  # the id of the process, because a forked child inherits this attribute, but not the run
         self._tokens: tuple[int, str] = (0, "")
 
@@ -71,11 +72,6 @@ class Watch:
         """Whether to look at the databases of groups. There may be many, so the passage of time is no reason to."""
         return self._signature is None or self.has_failed or not self.report.is_clean or self._has_changed()
 
-    @property
-    def generation(self) -> int:
-        """A number that changes when :meth:`forget` is called."""
-        return self._generation
-
     def may_answer(self, ignored: str) -> bool:
         """Return whether the app may answer, according to the last report.
 
@@ -103,7 +99,7 @@ class Watch:
 
         :param generation: the generation in which the look began; if a newer one has begun, the report is discarded.
         """
-        if generation != self._generation:
+        if generation != self.generation:
             return
         self.report = report
         self.has_failed = False
@@ -116,7 +112,7 @@ class Watch:
 
     def forget(self) -> None:
         """Look again at the next request."""
-        self._generation += 1
+        self.generation += 1
         self._time = self._glance = float("-inf")
 
     def end(self, error: str) -> None:

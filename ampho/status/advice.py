@@ -134,13 +134,14 @@ def _reasons(applied: Applied, ids: Sequence[str]) -> dict[str, str]:
     """Return the possible reasons why revisions are missing, each with its remedy."""
     packages = set(map(applied.package, ids))
     reasons: dict[str, str] = {}
-    if ids and applied.sources.issuperset(ids):
+    has_sources = bool(ids) and applied.sources.issuperset(ids)
+    if has_sources:
         them = "it" if len(ids) == 1 else "them"
         reasons[f"another branch of the code applied {them}"] = f"revert {them} with 'ampho db-down {MISSING}'"
     if not packages.isdisjoint(["", *applied.graph.packages]):
         files, were = ("the file", "was") if len(ids) == 1 else ("files", "were")
         reasons[f"{files} {were} deleted"] = f"restore {'the file' if len(ids) == 1 else 'the files'}"
-        if ids and applied.sources.issuperset(ids):
+        if has_sources:
             reasons["an older release of the code is running"] = "install the newer release"
         else:
             branch = "an older release or another branch of the code is running"

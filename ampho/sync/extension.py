@@ -242,15 +242,11 @@ class FlaskFramework(Framework):
         """Open the connection for migrations. The pools of sync drivers never have to be renewed."""
         return self._extension.migrating_connection(self._app, self._engine(project), project)
 
-    def reach(self, project: Project, seconds: float) -> None:
-        """Open a connection to a database, and close it, in a thread that is left alone if that takes too long."""
-        from ampho.sync.threads import in_time
+    def in_time(self, function: Callable[[], object], seconds: float) -> None:
+        """Run a function in a thread, which is left alone if it takes too long."""
+        from ampho.sync.threads import in_time  # imported late, because an app that only serves requests needs none
 
-        def connect() -> None:
-            with self.connect(project):
-                pass
-
-        in_time(connect, seconds)
+        in_time(function, seconds)
 
     def ended(self, opened: AbstractContextManager[T]) -> AbstractContextManager[T]:
         """Return a context manager as it is, because an exception ends it."""

@@ -133,7 +133,7 @@ def test_nothing_is_asked_where_nobody_can_answer(shop: Store, why: str) -> None
         assert "[y/N]" not in said
     words = " ".join(said.split())
     assert "a rename? If so, add --rename users.name=full_name." in words
-    assert ("Before you add an option for people, delete its new file" in words) is (why != "--dry-run")
+    assert ("To add such an option, delete the new file of people" in words) is (why != "--dry-run")
 
 
 @pytest.mark.drivers("sqlite+pysqlite")

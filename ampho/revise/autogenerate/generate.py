@@ -192,7 +192,7 @@ def _warn_of_changes(found: Iterable[Generated], warn: Warn, *, dry_run: bool) -
         for question in each.questions:
             warn(question.warning)
         if each.questions and not dry_run:
-            warn(f"Before you add an option for {each.package}, delete its new file, and then run the command again.")
+            warn(f"To add such an option, delete the new file of {each.package}, and run the command again.")
         for risk in risks(each.changes):
             warn(risk)
 
