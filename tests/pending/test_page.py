@@ -99,6 +99,23 @@ def test_a_failing_revision_is_shown_with_its_file_and_line(framework: str, core
         assert ask(each).code == 404  # the app has no view
 
 
+def test_a_revision_that_fails_halfway(core: Project, database: Database) -> None:
+    """On MariaDB, it cannot be rolled back, and is unfinished."""
+    change = "op.create_table('more', sa.Column('id', sa.Integer))\nop.execute('SELECT * FROM nowhere')"
+    core.revision("core", "core_1700000003", "core_1700000002", upgrade=change)
+    with debugging(core, FRAMEWORKS[database.is_async], database.url) as each:
+        page = press(each, "Apply 3 revisions")
+        assert "Revision core_1700000003 of core failed at core/migrations/versions/core_1700000003" in page.words
+        if database.backend == "mariadb":
+            assert "A revision is unfinished" in page.words
+            assert "ampho db-resolve core_1700000003" in page.words
+            assert list(page.buttons) == ["Continue to the app anyway"]
+        else:
+            assert "1 revision is pending" in page.words
+            assert "Apply 1 revision" in page.buttons
+            assert "more" not in database.tables()
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_events_of_a_run_reach_the_browser_one_by_one(framework: str, core: Project) -> None:
     core.revision("core", "core_1700000003", "core_1700000002", upgrade="raise RuntimeError('stop')")

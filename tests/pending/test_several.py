@@ -120,7 +120,6 @@ def test_databases_of_groups_are_counted(framework: str, project: Project) -> No
         assert ask(each).code == 404
 
 
-@pytest.mark.drivers("sqlite", "postgresql")
 def test_what_another_branch_applied_can_be_reverted(project: Project, database: Database) -> None:
     project.package("core")
     project.revision("core", "core_1700000001")
