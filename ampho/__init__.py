@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ampho.revise.adopt.adopt import Adopted
     from ampho.revise.adopt.parts import MovedFile, SplitRevision
     from ampho.revise.autogenerate.generate import Drift, Generated
-    from ampho.revise.lint import LintReport, Violation
+    from ampho.revise.lint.report import LintReport, Violation
     from ampho.revise.squash.carried import Carried
     from ampho.revise.squash.prune import Pruned
     from ampho.revise.squash.squash import Squashed
@@ -103,7 +103,7 @@ _NAMES = {
     "migrate.stamp": ("Stamped",),
     "migrate.template": ("Clone", "Template"),
     "revise.autogenerate.generate": ("Drift", "Generated"),
-    "revise.lint": ("LintReport", "Violation"),
+    "revise.lint.report": ("LintReport", "Violation"),
     "revise.adopt.adopt": ("Adopted",),
     "revise.adopt.parts": ("MovedFile", "SplitRevision"),
     "revise.squash.carried": ("Carried",),

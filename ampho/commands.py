@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ampho.revise.adopt.adopt import Adopted
     from ampho.revise.adopt.split import Split
     from ampho.revise.autogenerate.generate import Drift, Generated
-    from ampho.revise.lint import LintReport
+    from ampho.revise.lint.report import LintReport
     from ampho.revise.squash.proof import State
     from ampho.revise.squash.prune import Pruned
     from ampho.revise.squash.squash import Squash, Squashed
@@ -516,6 +516,7 @@ class Commands:
         self,
         *names: str,
         exclude: Iterable[str] = (),
+        diff_base: str | None = None,
         database: str | Iterable[str] | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
@@ -524,19 +525,25 @@ class Commands:
 
         :param names: ids of revisions, or packages, which stand for their pending revisions; all packages by default.
         :param exclude: the names of rules to skip.
+        :param diff_base: a branch or commit of git; if given, only revisions that the current branch adds or changes
+            since it left that one, whether they are applied or not.
         :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
-        :raises LinterError: if the database is PostgreSQL, and squawk is not installed or fails.
+        :raises LinterError: if the database is PostgreSQL, and squawk is not installed or fails; or if git cannot find
+            what the branch changes.
         """
-        from ampho.revise import lint
+        from ampho.revise.lint import branch, lint
 
         self._running.warn_of_misplaced(observer)
         excluded = tuple(exclude)
+        changed = (
+            None if diff_base is None else self._running.framework.in_thread(partial(branch.changed_files, diff_base))
+        )
 
         def draft(on: Opened) -> lint.Draft:
             own = on.project.living_here(names)
-            return lint.draft(on.project, on.connection, names=own, exclude=excluded, x=x)
+            return lint.draft(on.project, on.connection, names=own, changed=changed, exclude=excluded, x=x)
 
         def check(name: str) -> LintReport:
             drafted = self._running.on_one(draft, name, observer, "db-lint")

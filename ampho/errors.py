@@ -288,7 +288,7 @@ class VerificationError(AmphoError):
 
 
 class LinterError(AmphoError):
-    """squawk, which checks SQL for PostgreSQL, is not installed or fails."""
+    """A program that ``db-lint`` needs is not installed or fails: squawk, which checks SQL for PostgreSQL, or git."""
 
 
 class NestedRunError(AmphoError):

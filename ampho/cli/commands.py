@@ -25,7 +25,7 @@ from ampho.cli.databases import (
 from ampho.cli.fleet.options import Options, fleet_options
 from ampho.cli.graph.output import FORMATS, format_of, print_picture
 from ampho.cli.group import AmphoGroup, SpecifierType
-from ampho.cli.json import json_option, print_json, wants_json
+from ampho.cli.json import json_option, print_json, print_reserved, reserve_stdout, wants_json
 from ampho.cli.lines import say, warn, write
 from ampho.cli.progress import reporting
 from ampho.cli.reporter import WarningsOnly
@@ -801,18 +801,58 @@ def db_check(
         ctx.exit(1)
 
 
+def _reserve(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if value != "text":
+        reserve_stdout(ctx)
+    return value
+
+
 @cli.command("db-lint")
 @click.argument("names", nargs=-1, metavar="[PACKAGE|REV]...", shell_complete=completion.names)
 @click.option("--exclude", multiple=True, metavar="RULE", help="Ignore this rule. Repeatable.")
+@click.option("--diff-base", metavar="REF", help="Check what the git branch adds or changes since it left REF.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "github", "gitlab", "sarif"]),
+    default="text",
+    callback=_reserve,
+    help="Print annotations for GitHub or GitLab, or SARIF.",
+)
 @_on_database
-def db_lint(ctx: click.Context, names: tuple[str, ...], exclude: tuple[str, ...], x: tuple[str, ...]) -> None:
+def db_lint(
+    ctx: click.Context,
+    *,
+    names: tuple[str, ...],
+    exclude: tuple[str, ...],
+    diff_base: str | None,
+    format_: str,
+    x: tuple[str, ...],
+) -> None:
     """Check revisions for dangerous operations before they run.
 
     By default, check all pending revisions. PACKAGE limits this to the pending revisions of a package, and REV to a
     single revision, even if it has already been applied. The exit code is 1 if there are findings.
     """
-    report = call(ctx, Commands.lint, *names, exclude=exclude, database=databases(ctx), x=x, observer=_WARNINGS)
-    show(ctx, report)
+    if wants_json(ctx) and format_ != "text":
+        raise click.UsageError("--json and --format are mutually exclusive.")
+    report = call(
+        ctx,
+        Commands.lint,
+        *names,
+        exclude=exclude,
+        diff_base=diff_base,
+        database=databases(ctx),
+        x=x,
+        observer=_WARNINGS,
+    )
+    if format_ == "text":
+        show(ctx, report)
+    else:
+        from ampho.cli.show.annotations import annotate
+        from ampho.revise.lint.branch import repository_root
+
+        print_reserved(ctx, annotate(report, format_, repository_root() or Path()))
     if report.violations:
         ctx.exit(1)
 

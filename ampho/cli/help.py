@@ -74,6 +74,7 @@ EXAMPLES: Mapping[str, str] = {
     "db-check blog --scratch": "do the models match the revisions?",
     "db-check --deploy": "can this code run on this database?",
     "db-lint": "check all pending revisions",
+    "db-lint --diff-base origin/main --format github": "annotate what a branch adds",
     "db-lint blog --exclude irreversible": "ignore one rule",
     "db-wait --timeout 300": "give up after five minutes",
     "explain": "list all errors",

@@ -37,6 +37,7 @@ DATABASE = "database"
 """The field with the name of a database. If an app has one database, its name is left out."""
 
 _REQUESTED = "ampho.json"
+_RESERVED = "ampho.reserved"
 _STDOUT = "ampho.stdout"
 
 
@@ -141,10 +142,15 @@ def wants_json(ctx: click.Context) -> bool:
     return bool(ctx.meta.get(_REQUESTED))
 
 
+def reserve_stdout(ctx: click.Context) -> None:
+    """Make the command print nothing on standard output but what it passes to :func:`print_reserved`."""
+    ctx.meta[_RESERVED] = True
+
+
 @contextmanager
 def reserving_stdout(ctx: click.Context) -> Iterator[None]:
-    """Reserve standard output for JSON, if the command prints JSON, and send all other output to standard error."""
-    if not wants_json(ctx):
+    """Send all other output to standard error, if the command prints JSON or another format for programs."""
+    if not (wants_json(ctx) or _RESERVED in ctx.meta):
         yield
         return
     ctx.meta[_STDOUT] = sys.stdout
@@ -204,8 +210,12 @@ def json_errors(ctx: click.Context) -> Iterator[None]:
 def _print(ctx: click.Context, command: str | None, payload: Object) -> None:
     import json  # imported late, because most commands do not print JSON
 
-    text = json.dumps({"version": VERSION, "command": command, **payload})
-    click.echo(text, file=ctx.meta.get(_STDOUT, sys.stdout))  # noqa: TID251 (JSON escapes its strings)
+    print_reserved(ctx, json.dumps({"version": VERSION, "command": command, **payload}) + "\n")
+
+
+def print_reserved(ctx: click.Context, text: str) -> None:
+    """Print text for programs on the standard output that is reserved for it."""
+    click.echo(text, file=ctx.meta.get(_STDOUT, sys.stdout), nl=False)  # noqa: TID251 (the text has to be escaped)
 
 
 def encode(value: object) -> Any:

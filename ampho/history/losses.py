@@ -18,6 +18,19 @@ _STRINGS = frozenset({"STRING", "VARCHAR", "NVARCHAR", "CHAR", "NCHAR", "TEXT", 
 _TIMES = frozenset({"DATETIME", "TIMESTAMP"})
 
 
+class Described(str):
+    """A description of what code does, with the line of the code."""
+
+    line = 0
+
+    @classmethod
+    def at(cls, node: ast.expr, text: str) -> Described:
+        """Describe the code of a node."""
+        described = cls(text)
+        described.line = node.lineno
+        return described
+
+
 def functions(source: bytes) -> dict[str, ast.stmt | None]:
     """Return the names defined at the top level of a file, with the syntax trees of those that are functions."""
     found: dict[str, ast.stmt | None] = {}
@@ -33,7 +46,7 @@ def functions(source: bytes) -> dict[str, ast.stmt | None]:
     return found
 
 
-def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, str]]:
+def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, Described]]:
     """Yield the name of each object that a function drops or empties, with a description.
 
     The name is empty if the code computes it. Tables that the same function created earlier are left out.
@@ -48,29 +61,30 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr == "drop_column":
                 name = string(argument(node, "column_name", -1))
-                yield name, f"drops the column {name}" if name else "drops a column"
+                yield name, Described.at(node, f"drops the column {name}" if name else "drops a column")
             elif node.func.attr == "drop_table" and not columns_only:
                 name, schema = string(argument(node, "table_name", 0)), string(argument(node, "schema"))
                 if created.get((name, schema), node.lineno) >= node.lineno:
-                    yield name, f"drops the table {name}" if name else "drops a table"
+                    yield name, Described.at(node, f"drops the table {name}" if name else "drops a table")
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not columns_only:
-            yield from ((name, what) for name, (what, _) in lost_in_sql(node.value))
+            yield from ((name, Described.at(node, what)) for name, (what, _) in lost_in_sql(node.value))
 
 
-def converted_in_code(function: ast.stmt | None) -> Iterator[str]:
+def converted_in_code(function: ast.stmt | None) -> Iterator[Described]:
     """Yield a description of each column whose text a function converts to numbers.
 
     SQLite keeps only the number at the beginning of such a text; other databases reject text that is not a number.
     """
     for node in ast.walk(function) if isinstance(function, Function) else ():
         if isinstance(node, ast.Call) and called(node) == "alter_column":
-            old, new = (_type(argument(node, keyword)) for keyword in ("existing_type", "type_"))
+            old, new = (type_name(argument(node, keyword)) for keyword in ("existing_type", "type_"))
             if old in _TEXT and new in _NUMBERS:
                 name = string(argument(node, "column_name", -1))
-                yield f"converts the text in the column {name} to {new}, where text that is not a number becomes 0"
+                what = f"converts the text in the column {name} to {new}, where text that is not a number becomes 0"
+                yield Described.at(node, what)
 
 
-def narrowed_in_code(function: ast.stmt | None) -> Iterator[str]:
+def narrowed_in_code(function: ast.stmt | None) -> Iterator[Described]:
     """Yield a description of each column whose values a function rounds, cuts off, or limits by another type.
 
     SQLite keeps such values as they are.
@@ -80,33 +94,38 @@ def narrowed_in_code(function: ast.stmt | None) -> Iterator[str]:
             old, new = (argument(node, keyword) for keyword in ("existing_type", "type_"))
             name = string(argument(node, "column_name", -1))
             if old is not None and new is not None and (what := _narrowed(old, new)):
-                yield what.format(f"the column {name}" if name else "a column")
+                yield Described.at(node, what.format(f"the column {name}" if name else "a column"))
 
 
 def _narrowed(old: ast.expr, new: ast.expr) -> str:
     """Return what a change of a type does to the values of a column, as text with ``{}``; empty if it keeps them."""
-    if _type(old) in _TIMES and _type(new) in ("DATE", "TIME"):
-        return f"keeps only the {_type(new).lower()} of the values in {{}}"
-    if _scale(new) < _scale(old):
-        places = f"to {_scale(new):.0f} decimal place{'' if _scale(new) == 1 else 's'}"
-        return f"rounds the numbers in {{}} {places if _scale(new) else 'to integers'}"
-    if _type(old) in _STRINGS and _type(new) in _STRINGS and _limit(new) < _limit(old):
-        return f"limits {{}} to {_limit(new):.0f} characters, so that longer values are cut off or rejected"
+    if type_name(old) in _TIMES and type_name(new) in ("DATE", "TIME"):
+        return f"keeps only the {type_name(new).lower()} of the values in {{}}"
+    if scale(new) < scale(old):
+        places = f"to {scale(new):.0f} decimal place{'' if scale(new) == 1 else 's'}"
+        return f"rounds the numbers in {{}} {places if scale(new) else 'to integers'}"
+    if type_name(old) in _STRINGS and type_name(new) in _STRINGS and limit(new) < limit(old):
+        return f"limits {{}} to {limit(new):.0f} characters, so that longer values are cut off or rejected"
     return ""
 
 
-def _scale(type_: ast.expr) -> float:
+def scale(type_: ast.expr) -> float:
     """Return the number of decimal places of a numeric type; nan if it is not known."""
-    if _type(type_) in _INTEGERS:
+    if type_name(type_) in _INTEGERS:
         return 0
-    if _type(type_) not in _NUMBERS:
+    if type_name(type_) not in _NUMBERS:
         return nan
-    if _type(type_) not in ("NUMERIC", "DECIMAL") or not isinstance(type_, ast.Call):
+    if type_name(type_) not in ("NUMERIC", "DECIMAL") or not isinstance(type_, ast.Call):
         return inf
     return _number(argument(type_, "scale", 1), 0 if argument(type_, "precision", 0) else inf)
 
 
-def _limit(type_: ast.expr) -> float:
+def precision(type_: ast.expr) -> float:
+    """Return the number of digits of a numeric type; inf if it is not limited, and nan if it is not known."""
+    return _number(argument(type_, "precision", 0), inf) if isinstance(type_, ast.Call) else inf
+
+
+def limit(type_: ast.expr) -> float:
     """Return the maximum length of a type."""
     return _number(argument(type_, "length", 0), inf) if isinstance(type_, ast.Call) else inf
 
@@ -118,7 +137,7 @@ def _number(node: ast.expr | None, default: float) -> float:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, int) else nan
 
 
-def _type(node: ast.expr | None) -> str:
+def type_name(node: ast.expr | None) -> str:
     """Return the name of a type such as ``sa.String(20)``, in upper case; empty for other code."""
     named = node.func if isinstance(node, ast.Call) else node
     return (getattr(named, "attr", "") or getattr(named, "id", "")).upper()

@@ -7,13 +7,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TypeGuard
 
-from ampho.history.losses import Function, argument, created_in, string
+from ampho.history.losses import Described, Function, argument, created_in, string
 
 _VALUES = frozenset({"Computed", "DefaultClause", "FetchedValue", "Identity", "Sequence"})
 _UPDATE = re.compile(r"\bUPDATE\b", re.IGNORECASE)
 
 
-def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()) -> Iterator[str]:
+def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()) -> Iterator[Described]:
     """Yield a description of each column that a function makes NOT NULL without a value for existing rows.
 
     Columns of tables that the same function created earlier are left out, and those that it may have filled.
@@ -37,18 +37,18 @@ def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()
             if _has_value(column):
                 defaults.add((table, name))
             elif _is_false(argument(column, "nullable")):
-                yield f"adds {_named(name)} that must not be NULL and has no default"
+                yield Described.at(call, f"adds {_named(name)} that must not be NULL and has no default")
         elif _is_false(argument(call, "nullable")) and not _is_false(argument(call, "existing_nullable")):
             before = [*filled_before, *(node for node in fills if node.lineno < call.lineno)]
             if (table, name) not in defaults and not any(_fills(node, name) for node in before):
-                yield f"makes {_named(name)} NOT NULL"
+                yield Described.at(call, f"makes {_named(name)} NOT NULL")
 
 
 def _changed(function: Function) -> Iterator[tuple[ast.Call, str, str, ast.Call | None]]:
     """Yield each call that adds or alters a column, the names of the table and the column, and the added column."""
-    batches = _batches(function)
+    tables = batches(function)
     for call in sorted(_calls(function), key=lambda call: (call.lineno, call.col_offset)):
-        batch = batches.get(id(call))
+        batch = tables.get(id(call))
         table = string(argument(call, "table_name", 0)) if batch is None else batch
         first = 1 if batch is None else 0
         if _attribute(call) == "alter_column":
@@ -72,7 +72,7 @@ def _attribute(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else ""
 
 
-def _batches(function: Function) -> Mapping[int, str]:
+def batches(function: Function) -> Mapping[int, str]:
     """Return the table of each call inside a ``with op.batch_alter_table()``, by the identity of the call."""
     found: dict[int, str] = {}
     for block in ast.walk(function):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _COMMENT = r"--[^\n]*|/\*.*?(?:\*/|\Z)"
 _TEXT = r"'(?:[^']|'')*(?:'|\Z)"
@@ -70,6 +71,19 @@ CHANGES_OBJECTS = re.compile(
 """Matches the statements that replace a table of SQLite by hand, or drop or create what belongs to it."""
 
 
+class Statement(NamedTuple):
+    """A statement in SQL.
+
+    :ivar bare: the statement without comments and the contents of literals.
+    :ivar text: the statement as it was written.
+    :ivar end: the place in the SQL where it ends.
+    """
+
+    bare: str
+    text: str
+    end: int
+
+
 def without_literals(sql: str, *, mysql: bool) -> str:
     """Return SQL without comments, and with ``'...'`` in place of each literal.
 
@@ -91,14 +105,14 @@ def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
 
     Tables that the same SQL created earlier, or later replaces by renaming another table, are left out.
     """
-    statements = list(_statements(sql))
-    renames = ((place, _RENAMES.search(bare)) for place, (bare, _) in enumerate(statements))
-    replaced = {_unquoted(rename["name"]): place for place, rename in renames if rename}
+    found = list(statements(sql))
+    renames = ((place, _RENAMES.search(each.bare)) for place, each in enumerate(found))
+    replaced = {unquoted(rename["name"]): place for place, rename in renames if rename}
     created: set[str] = set()
-    for place, (bare, statement) in enumerate(statements):
+    for place, (bare, statement, _) in enumerate(found):
         creation = _CREATES.match(bare)
         if creation:
-            created.add(_unquoted(creation["name"]))
+            created.add(unquoted(creation["name"]))
         for name, what in _lost_in_statement(bare):
             if name not in created and replaced.get(name, -1) < place:
                 yield name, (what, statement)
@@ -106,35 +120,35 @@ def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
 
 def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
     if drop := _DROPS.match(bare):
-        for name in map(_unquoted, drop["names"].split(",")):
+        for name in map(unquoted, drop["names"].split(",")):
             yield name, f"drops the {drop['kind'].lower()} {name}"
     elif empty := _EMPTIES.match(bare):
-        for name in map(_unquoted, empty["names"].split(",")):
+        for name in map(unquoted, empty["names"].split(",")):
             yield name, f"empties the table {name}"
     elif _ALTERS.match(bare):
         for part in _DROPS_PART.finditer(bare):
-            name = _unquoted(part["names"])
+            name = unquoted(part["names"])
             yield name, f"drops the {(part['kind'] or 'column').lower()} {name}"
 
 
-def _statements(sql: str) -> Iterator[tuple[str, str]]:
-    """Yield each statement in two forms: without comments and the contents of literals, and unchanged."""
+def statements(sql: str) -> Iterator[Statement]:
+    """Yield the statements in SQL; the last one may be empty."""
     bare: list[str] = []
     begin = done = 0
     for token in _TOKENS.finditer(sql):
         bare.append(sql[done : token.start()])
         done = token.end()
         if token["end"]:
-            yield "".join(bare), sql[begin : token.start()].strip()
+            yield Statement("".join(bare), sql[begin : token.start()].strip(), token.start())
             bare, begin = [], done
         elif token["name"]:
             bare.append(token["name"])
         else:
             bare.append("''" if token["text"] else " ")
     bare.append(sql[done:])
-    yield "".join(bare), sql[begin:].strip()
+    yield Statement("".join(bare), sql[begin:].strip(), len(sql))
 
 
-def _unquoted(name: str) -> str:
+def unquoted(name: str) -> str:
     """Return a name without its schema and its quotes."""
     return name.strip().rpartition(".")[2].strip('"`[]')

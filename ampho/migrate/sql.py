@@ -6,9 +6,11 @@ The SQL is complete; if any of it cannot be written, an error is raised.
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import CompileError
@@ -53,6 +55,22 @@ class _Start:
     has_table: bool
     journal: Journal = field(default_factory=Journal)
     moved: Mapping[str, Sequence[str]] = field(default_factory=dict[str, list[str]])
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """The SQL of one revision.
+
+    :ivar sql: the SQL.
+    :ivar lines: where the SQL of each statement ends, with the line of the revision file that the statement is from.
+    """
+
+    sql: str
+    lines: Sequence[tuple[int, int]] = ()
+
+    def line_at(self, place: int) -> int:
+        """Return the line of the revision file that a place in the SQL is from; 0 if it is not known."""
+        return next((line for end, line in self.lines if place < end), 0)
 
 
 def upgrade_sql(
@@ -126,7 +144,7 @@ def _check_not_replaced(graph: Graph, rows: Iterable[str]) -> None:
 
 def render_each(
     project: Project, connection: Connection, revisions: Iterable[Revision], x: Sequence[str] = ()
-) -> dict[str, str | RenderError]:
+) -> dict[str, Excerpt | RenderError]:
     """Map each revision id to the SQL of its upgrade, or to an error if the upgrade cannot be written as SQL.
 
     The SQL contains neither the transaction around it nor the statements for the version table.
@@ -262,32 +280,56 @@ class _Writer:
         )
 
 
+class _Lines(io.StringIO):
+    """A buffer that records which line of the revision file of the current step each write is for."""
+
+    def __init__(self, current: Callable[[], Step | None]) -> None:
+        super().__init__()
+        self.lines: list[tuple[int, int]] = []
+        self._current = current
+
+    def write(self, text: str, /) -> int:
+        written = super().write(text)
+        step = self._current()
+        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 (documented)
+        while step is not None and frame is not None:
+            if frame.f_code.co_filename == step.revision.file:
+                self.lines.append((self.tell(), frame.f_lineno))
+                break
+            frame = frame.f_back
+        return written
+
+
 class _Excerpts(_Writer):
     """Writes the SQL of each step separately; if one fails, the others are still written."""
 
     takes_async = True
+    output: _Lines
 
     def __init__(self, graph: Graph, plan: Plan, start: _Start) -> None:
         super().__init__(graph, plan, start)
-        self.found: dict[str, str | RenderError] = {}
+        self.output = _Lines(lambda: self.current)
+        self.found: dict[str, Excerpt | RenderError] = {}
 
     def prepared(self, step: RevisionStep) -> RevisionStep:
         write = step.migration_fn
 
         def excerpted(**arguments: object) -> None:
             begin = self.output.tell()
+            self.output.lines.clear()
             try:
                 write(**arguments)
             except (Exception, SystemExit) as exc:  # noqa: BLE001 (a revision may raise anything)
                 self._keep(self.failure(exc))
             else:
                 self.output.seek(begin)
-                self._keep(self.output.read())
+                lines = [(end - begin, line) for end, line in self.output.lines]
+                self._keep(Excerpt(self.output.read(), lines))
 
         step.migration_fn = excerpted
         return step
 
-    def _keep(self, found: str | RenderError | None) -> None:
+    def _keep(self, found: Excerpt | RenderError | None) -> None:
         if self.current is not None and found is not None:
             self.found[self.current.revision.id] = found
 

@@ -12,7 +12,7 @@ from ampho.history.losses import functions
 from ampho.migrate.executor import revert_scratch, upgrade
 from ampho.migrate.project import Project
 from ampho.migrate.template import check_schemas
-from ampho.revise.lint import is_empty, why_irreversible
+from ampho.revise.lint.code import is_empty, why_irreversible
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -148,10 +149,17 @@ def other_tool(project: Project, each: Facade) -> None:
     )
 
 
+def branch(project: Project, facade: Facade) -> None:
+    git = ["git", "-C", str(project.folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "a"], ["branch", "-f", "origin/main"]):
+        subprocess.run([*git, *command], check=True)
+
+
 PREPARE: Mapping[str, Prepare] = {
     **dict.fromkeys(("ampho", "db-init"), unwritten),
     **dict.fromkeys(("db-rev", "db-down", "db-check", "db-wait", "db-status"), apply_all),
     **dict.fromkeys(("db-merge", "db-rebase"), fork),
+    "db-lint": branch,
     "db-squash": alone,
     "db-up": take_back,
     "db-adopt": other_tool,

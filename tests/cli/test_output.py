@@ -53,7 +53,11 @@ SCENES: Mapping[str, Sequence[str]] = {
     "db-current": ("db-current -v",),
     "db-log": ("db-log -v",),
     "db-graph": ("db-graph", "db-graph --full", "db-graph --format svg", "db-graph --format dot", "db-graph --mermaid"),
-    "db-lint": ("db-lint", "db-lint blog_2"),
+    "db-lint": (
+        "db-lint",
+        "db-lint blog_2",
+        *(f"db-lint blog_2 --format {each}" for each in ("github", "gitlab", "sarif")),
+    ),
     "db-wait": ("db-wait --timeout 0",),
     "db-check": ("db-check", "db-check --deploy", "db-check --scratch"),
     "db-rev": ("db-rev blog More", "db-rev blog More -a --head blog_2"),

@@ -132,7 +132,15 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         tuple[Drift, ...],
     )
     assert_type(
-        ampho.lint("blog", exclude=["data-loss"], database=["default", "reports"], x=X, observer=OBSERVER), LintReport
+        ampho.lint(
+            "blog",
+            exclude=["data-loss"],
+            diff_base="origin/main",
+            database=["default", "reports"],
+            x=X,
+            observer=OBSERVER,
+        ),
+        LintReport,
     )
     assert_type(
         ampho.plan("blog", direction=Direction.DOWNGRADE, cascade=True, database="reports", x=X, observer=OBSERVER),
@@ -255,7 +263,14 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
         tuple[Drift, ...],
     )
     assert_type(
-        await ampho.lint("blog", exclude=["data-loss"], database=["default", "reports"], x=X, observer=OBSERVER),
+        await ampho.lint(
+            "blog",
+            exclude=["data-loss"],
+            diff_base="origin/main",
+            database=["default", "reports"],
+            x=X,
+            observer=OBSERVER,
+        ),
         LintReport,
     )
     assert_type(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -12,7 +12,7 @@ from ampho.cli.show import print_text
 from ampho.history.package import SETTING
 from ampho.revise.adopt.adopt import Adopted
 from ampho.revise.adopt.parts import SplitRevision
-from ampho.revise.lint import LintReport
+from ampho.revise.lint.report import LintReport, Violation
 from ampho.revise.squash.prune import Pruned
 from ampho.revise.squash.squash import Squashed
 from ampho.revise.writer import Initialized
@@ -100,18 +100,31 @@ def _tables(part: SplitRevision) -> str:
     return f"{what}{needed}"
 
 
+def _by_statement(report: LintReport) -> Mapping[tuple[str, int, str], Sequence[Violation]]:
+    found: dict[tuple[str, int, str], list[Violation]] = {}
+    for one in report.violations:
+        found.setdefault((one.revision, one.line, one.statement), []).append(one)
+    return found
+
+
 @print_text.register
 def _(report: LintReport, ctx: click.Context) -> None:
     shown = None
-    for violation in report.violations:
-        if violation.revision != shown:
-            shown = violation.revision
-            say(f"{shown}  ({shown_path(violation.path)})")
-        say(f"  {violation.rule}: {sentences(violation.message, violation.help)}")
-        for line in violation.statement.splitlines():
-            say(f"      {line.strip()}")
+    for (revision, line, statement), violations in _by_statement(report).items():
+        if revision != shown:
+            shown = revision
+            say(f"{shown}  ({shown_path(violations[0].path)})")
+        first, *others = statement.splitlines() or [""]
+        say(f"  line {line}: {first.strip()}" if first else f"  line {line}:")
+        for each in others:
+            say(f"      {each.strip()}")
+        for number, violation in enumerate(violations):
+            say(f"    {violation.rule}: {sentences(violation.message)}")
+            if violation.help not in ("", *(other.help for other in violations[number + 1 :])):
+                say(f"      Fix: {sentences(violation.help)}")
     if not report.revisions:
-        say("Nothing to check: no revision is pending.")
+        is_diff = ctx.params.get("diff_base") is not None
+        say(f"Nothing to check: {'the branch adds or changes no revision' if is_diff else 'no revision is pending'}.")
         return
     scope = "" if report.has_squawk else " (without squawk, which only checks SQL for PostgreSQL)"
     found = counted(len(report.violations), "finding") if report.violations else "No findings"

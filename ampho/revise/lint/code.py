@@ -1,0 +1,73 @@
+"""Ampho's own rules for the code of a revision: whether it loses data, may fail on rows, and can be reverted."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+
+from ampho.history.losses import (
+    Described,
+    Function,
+    converted_in_code,
+    lost_in_code,
+    narrowed_in_code,
+)
+from ampho.history.required import required_in_code
+from ampho.history.sql import lost_in_sql
+
+LOSS_HELP = "Release code that does not use it first, and back up the data that you may need."
+NULL_HELP = "Add the column as nullable, fill it, and make it NOT NULL in a later revision."
+REVERT_HELP = "Write a downgrade() that reverts upgrade(), or allow this finding in the file."
+
+
+def lost(sql: str | None, upgrade: ast.stmt | None) -> Iterator[tuple[Described, str]]:
+    """Yield a description of each object that a revision drops or empties, and the SQL statement if it is known.
+
+    :param sql: the SQL of the revision; None if it cannot be written as SQL.
+    """
+    if sql is None:
+        yield from ((what, "") for name, what in lost_in_code(upgrade) if name)
+        return
+    # In SQLite's batch mode, the SQL does not drop a column, but creates a new table without it.
+    columns = {name: (what, "") for name, what in lost_in_code(upgrade, columns_only=True) if name}
+    found = {name: (Described(what), statement) for name, (what, statement) in lost_in_sql(sql)}
+    yield from (found | columns | found).values()
+
+
+def changed(upgrade: ast.stmt | None, *, is_sqlite: bool) -> Iterator[Described]:
+    """Yield a description of each column whose values an ``upgrade()`` changes by another type."""
+    return (converted_in_code if is_sqlite else narrowed_in_code)(upgrade)
+
+
+def required(upgrade: ast.stmt | None, earlier: Iterable[Function]) -> Iterator[Described]:
+    """Yield a description of each column that an ``upgrade()`` makes NOT NULL without a value for existing rows."""
+    return required_in_code(upgrade, earlier)
+
+
+def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
+    """Return why a revision cannot be reverted, as a sentence; empty if it can.
+
+    :param defined: the functions in the revision's file, as returned by :func:`ampho.history.losses.functions`.
+    """
+    if "*" in defined:
+        return ""
+    if "downgrade" not in defined:
+        return "It has no downgrade()."
+    downgrade, upgrade = defined["downgrade"], defined.get("upgrade")
+    if not isinstance(downgrade, Function):
+        return ""
+    if any(isinstance(node, ast.Raise) for node in downgrade.body):
+        return "Its downgrade() raises an exception."
+    if is_empty(downgrade) and isinstance(upgrade, Function) and not is_empty(upgrade):
+        return "Its downgrade() does nothing, but its upgrade() does something."
+    return ""
+
+
+def is_empty(function: ast.stmt | None) -> bool:
+    """Return whether a function does nothing."""
+    return isinstance(function, Function) and all(
+        isinstance(node, ast.Pass)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Return) and node.value is None)
+        for node in function.body
+    )

@@ -1,0 +1,210 @@
+"""What an ``ALTER TABLE`` does to a table of InnoDB: whether it blocks writes, or rebuilds a table that is in use.
+
+The rules follow the manuals: "InnoDB Online DDL Operations" with INSTANT, NOCOPY, and INPLACE, and "Online Schema
+Change" of MariaDB, and "Online DDL Operations" of MySQL 5.7, 8.0, and 8.4. A test compares them with a MariaDB server.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ampho.history.losses import argument, limit, string, type_name
+from ampho.revise.lint.statements import NAME, Statement
+
+_TABLE = re.compile(rf"\s*ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?{NAME}\s+", re.IGNORECASE)
+_CREATES_INDEX = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?P<kind>FULLTEXT|SPATIAL)\s+INDEX\s", re.IGNORECASE)
+_OPTIMIZES = re.compile(r"\s*OPTIMIZE\s+TABLE\s", re.IGNORECASE)
+_CLAUSES = re.compile(r",(?![^()]*\))")
+_UNCHECKED = re.compile(r"\s*SET\s+(?:SESSION\s+|@@(?:SESSION\.)?)?FOREIGN_KEY_CHECKS\s*(:?=)\s*(?P<on>\w+)", re.I)
+
+_IN_STEPS = "Add a new column, copy the values in batches, and drop the old column in a later release."
+_CHECK_ROWS = (
+    "Run SET foreign_key_checks=0 before it and add ALGORITHM=NOCOPY, LOCK=NONE, after you have checked the rows."
+)
+
+_TEXTS = {"STRING": "VARCHAR", "UNICODE": "VARCHAR", "NVARCHAR": "VARCHAR", "UNICODETEXT": "TEXT"}
+_INTS = {"INTEGER": "INT", "BIGINTEGER": "BIGINT", "SMALLINTEGER": "SMALLINT", "BOOLEAN": "BOOL", "NUMERIC": "DECIMAL"}
+_BYTES = 4  # of a character in utf8mb4
+
+
+class Alteration(NamedTuple):
+    """What an ``ALTER TABLE`` does to its table, and how to avoid it.
+
+    :ivar message: what it does.
+    :ivar help: how to avoid that.
+    :ivar blocks: whether writes wait until it is done; otherwise, it rebuilds the table while the table is in use.
+    """
+
+    message: str
+    help: str
+    blocks: bool = False
+
+
+class _Effect(NamedTuple):
+    how: str  # COPY, LOCK, or REBUILD
+    what: str
+    help: str = ""
+
+
+def alteration(
+    statement: Statement, earlier: list[Statement], version: tuple[int, ...], *, is_mariadb: bool
+) -> Alteration | None:
+    """Return what a statement does to a table; None if it neither blocks writes nor rebuilds the table."""
+    effects = list(_effects(statement, earlier, version, is_mariadb=is_mariadb))
+    bare = statement.bare.upper()
+    if not effects:
+        return None
+    if re.search(r"LOCK\s*=?\s*NONE|ALTER\s+ONLINE\s", bare):
+        effects = [each for each in effects if each.how == "REBUILD"]  # the server refuses it rather than blocking
+    if not effects or re.search(r"ALGORITHM\s*=?\s*(?:INSTANT|NOCOPY)", bare):
+        return None
+    worst = next((each for each in effects if each.how != "REBUILD"), effects[0])
+    is_online = is_mariadb and version >= (11, 2) and worst.how == "COPY"
+    if worst.how == "REBUILD" or is_online:
+        message = f"It {worst.what}, which rebuilds the table: the app can use it, but replicas lag behind."
+        remedy = worst.help or "Do it when there is little traffic, with ALGORITHM=INPLACE, LOCK=NONE."
+        return Alteration(message, remedy)
+    how = "copies the table, and blocks writes" if worst.how == "COPY" else "blocks writes"
+    message = f"It {worst.what}, which {how} until it is done."
+    return Alteration(message, worst.help or _IN_STEPS, blocks=True)
+
+
+def _effects(
+    statement: Statement, earlier: list[Statement], version: tuple[int, ...], *, is_mariadb: bool
+) -> Iterator[_Effect]:
+    """Yield what the parts of a statement do, for those parts that are not done at once."""
+    bare = statement.bare
+    if index := _CREATES_INDEX.match(bare):
+        yield _index(index["kind"])
+    elif _OPTIMIZES.match(bare):
+        yield _Effect("REBUILD", "optimizes the table")
+    table = _TABLE.match(bare)
+    for clause in _CLAUSES.split(bare[table.end() :]) if table else ():
+        words = " ".join(clause.upper().split())
+        if words.startswith("ADD"):
+            yield from _added(words, bare.upper(), earlier, version, is_mariadb=is_mariadb)
+        elif words.startswith("DROP"):
+            yield from _dropped(words, bare.upper(), version, is_mariadb=is_mariadb)
+        elif words.startswith(("MODIFY", "CHANGE ")):
+            yield from _modified(statement, words, version, is_mariadb=is_mariadb)
+        else:
+            yield from _of_table(words)
+
+
+def _index(kind: str) -> _Effect:
+    return _Effect("LOCK", f"adds a {kind.upper()} index", "Do it when nothing writes, or on a copy of the table.")
+
+
+def _added(
+    words: str, bare: str, earlier: list[Statement], version: tuple[int, ...], *, is_mariadb: bool
+) -> Iterator[_Effect]:
+    if index := re.match(r"ADD (FULLTEXT|SPATIAL)\b", words):
+        yield _index(index[1])
+    elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?FOREIGN KEY", words):
+        if _checks_keys(earlier):
+            yield _Effect("COPY", "adds a foreign key", _CHECK_ROWS)
+    elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?CHECK\b", words):
+        if is_mariadb or version >= (8, 0, 16):  # MySQL ignored the constraint before
+            yield _Effect("COPY", "adds a check constraint", "Check the values in the app, or stop the app.")
+    elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?PRIMARY KEY", words):
+        yield _Effect("REBUILD", "adds a primary key")
+    elif re.match(r"ADD (?:CONSTRAINT|UNIQUE|INDEX|KEY)\b|ADD PARTITION\b", words):
+        pass  # done in place, while the app reads and writes
+    elif "SYSTEM VERSIONING" in words:
+        yield _Effect(
+            "LOCK" if is_mariadb else "COPY", "adds system versioning", "Stop the app, or version a new table."
+        )
+    else:
+        yield from _added_column(words, version, is_mariadb=is_mariadb)
+
+
+def _added_column(words: str, version: tuple[int, ...], *, is_mariadb: bool) -> Iterator[_Effect]:
+    is_instant = version >= ((10, 3, 2) if is_mariadb else (8, 0, 12))
+    is_anywhere = version >= ((10, 4) if is_mariadb else (8, 0, 29))
+    if re.search(r"\bAS \(.*\) ?(?:STORED|PERSISTENT)\b", words):
+        yield _Effect("COPY", "adds a stored column", "Make the column VIRTUAL, or fill an ordinary column in batches.")
+    elif "AUTO_INCREMENT" in words:
+        yield _Effect("LOCK", "adds an AUTO_INCREMENT column", "Fill a new table in batches, and swap the tables.")
+    elif re.search(r"\bDEFAULT ?\(? ?(?:UUID|RAND|RANDOM_BYTES|SYS_GUID|NEXTVAL|NEXT VALUE)\b", words):
+        remedy = "Add the column without a default, fill it in batches, and then set the default."
+        yield _Effect("COPY", "adds a column with another value for each row", remedy)
+    elif " UNIQUE" in words or " PRIMARY KEY" in words:
+        yield _Effect("REBUILD", "adds a column with an index", "Add the column first, and then the index.")
+    elif not is_instant or (re.search(r" (?:FIRST|AFTER \S+)$", words) and not is_anywhere):
+        remedy = "Add it as the last column." if is_instant else ""
+        yield _Effect("REBUILD", "adds a column", remedy)
+
+
+def _checks_keys(earlier: list[Statement]) -> bool:
+    settings = [found["on"].upper() for each in earlier if (found := _UNCHECKED.match(each.bare))]
+    return not settings or settings[-1] not in ("0", "OFF")
+
+
+def _dropped(words: str, bare: str, version: tuple[int, ...], *, is_mariadb: bool) -> Iterator[_Effect]:
+    if words.startswith("DROP PRIMARY KEY"):
+        if re.search(r"\bADD\s+(?:CONSTRAINT\s+(?:\S+\s+)?)?PRIMARY\s+KEY\b", bare):
+            yield _Effect("REBUILD", "replaces the primary key")
+        else:
+            yield _Effect("COPY", "drops the primary key", "Add the new primary key in the same ALTER TABLE.")
+    elif "SYSTEM VERSIONING" in words:
+        yield _Effect("LOCK", "drops system versioning", "Stop the app.")
+    elif re.match(r"DROP (?:INDEX|KEY|FOREIGN KEY|CONSTRAINT|CHECK|PARTITION)\b", words):
+        pass
+    elif version < ((10, 4) if is_mariadb else (8, 0, 29)):
+        yield _Effect("REBUILD", "drops a column")
+
+
+def _of_table(words: str) -> Iterator[_Effect]:
+    if words.startswith("CONVERT TO"):
+        yield _Effect("COPY", "converts the table to another character set")
+    elif re.match(r"(?:REMOVE PARTITIONING|PARTITION BY|COALESCE PARTITION|REORGANIZE PARTITION)", words):
+        yield _Effect("COPY", "partitions the table anew", "Fill a new table in batches, and swap the tables.")
+    elif engine := re.match(r"ENGINE ?=? ?(\w+)", words):
+        is_same = engine[1] == "INNODB"
+        yield _Effect("REBUILD" if is_same else "COPY", "rebuilds the table" if is_same else "changes the engine")
+    elif re.match(r"FORCE\b|ROW_FORMAT\b|KEY_BLOCK_SIZE\b", words):
+        yield _Effect("REBUILD", "changes the format of the rows")
+    elif words.startswith("ORDER BY"):
+        yield _Effect("COPY", "sorts the rows")
+
+
+def _modified(statement: Statement, words: str, version: tuple[int, ...], *, is_mariadb: bool) -> Iterator[_Effect]:
+    """Yield the effect of ``MODIFY`` or ``CHANGE``, which the call of ``alter_column()`` says more about."""
+    for call in statement.alters or (None,):
+        old = argument(call, "existing_type") if call else None
+        new = argument(call, "type_") if call else None
+        if call is None or (new is not None and not _is_cheap(old, new, version, is_mariadb=is_mariadb)):
+            certain = "changes the type of a column" if call else "may change the type of a column"
+            yield _Effect("COPY", certain)
+        elif _is_other_null(call):
+            yield _Effect("REBUILD", "changes whether a column may be NULL")
+        elif re.search(r" (?:FIRST|AFTER \S+)$", words) and (not is_mariadb or version < (10, 4)):
+            yield _Effect("REBUILD", "moves a column")
+
+
+def _is_other_null(call: ast.Call) -> bool:
+    new, old = (getattr(argument(call, name), "value", None) for name in ("nullable", "existing_nullable"))
+    return new is not None and new != old
+
+
+def _is_cheap(old: ast.expr | None, new: ast.expr, version: tuple[int, ...], *, is_mariadb: bool) -> bool:
+    """Return whether a column can get another type without a copy of the table."""
+    if old is None:
+        return False
+    before, after = (_TEXTS.get(name, _INTS.get(name, name)) for name in map(type_name, (old, new)))
+    if before != after:
+        return False
+    if ast.dump(old) == ast.dump(new):
+        return True
+    if before in ("ENUM", "SET"):
+        values = [[string(each) for each in node.args] if isinstance(node, ast.Call) else [] for node in (old, new)]
+        return bool(values[0]) and values[1][: len(values[0])] == values[0]
+    if before == "VARCHAR":
+        is_class_same = limit(old) * _BYTES > 255 or limit(new) * _BYTES <= 255
+        return limit(new) >= limit(old) and (is_class_same or (is_mariadb and version >= (10, 4, 3)))
+    return before not in ("CHAR", "DECIMAL", "BINARY", "VARBINARY", "BIT", "DATETIME", "TIMESTAMP", "TIME") and (
+        not isinstance(old, ast.Call) or not isinstance(new, ast.Call) or (not old.args and not new.args)
+    )

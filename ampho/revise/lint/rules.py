@@ -1,0 +1,160 @@
+"""Ampho's own rules for single statements: what breaks a release that runs, fails on rows, or blocks a large table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ampho.history.sql import unquoted
+from ampho.revise.lint import mysql
+from ampho.revise.lint.report import (
+    BLOCKS_WRITES,
+    BREAKS_RELEASE,
+    EXISTING_ROWS,
+    REBUILDS_TABLE,
+    WHOLE_TABLE,
+)
+from ampho.revise.lint.statements import NAME, Statement
+
+
+class Server(NamedTuple):
+    """The database that the statements are for.
+
+    :ivar backend: ``sqlite``, ``postgresql``, ``mysql``, or ``mariadb``.
+    :ivar version: its version.
+    """
+
+    backend: str
+    version: tuple[int, ...] = ()
+
+
+class Found(NamedTuple):
+    """What a rule reports: the name of the rule, what is dangerous, and what to do instead."""
+
+    rule: str
+    message: str
+    help: str
+
+
+_ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
+_RENAMES = re.compile(
+    rf"\bRENAME\s+(?:TO|AS)\s|\bRENAME\s+COLUMN\s+(?P<column>{NAME})\s"
+    rf"|\bCHANGE\s+(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?(?P<old>{NAME})\s+(?P<new>{NAME})\s|\A\s*RENAME\s+TABLE\s",
+    re.IGNORECASE,
+)
+_UNIQUE = re.compile(r"\A\s*CREATE\s+UNIQUE\s+INDEX\b|\bADD\s.*\bUNIQUE\b|\bADD\b.*\bPRIMARY\s+KEY\b", re.I | re.S)
+_FOREIGN = re.compile(r"\bADD\s.*\bFOREIGN\s+KEY\b", re.IGNORECASE | re.DOTALL)
+_CHECK = re.compile(r"\bADD\s+CONSTRAINT\s.*\bCHECK\s*\(|\bADD\s+CHECK\s*\(", re.IGNORECASE | re.DOTALL)
+_ADDS_COLUMN = re.compile(r"\bADD\s+(?:COLUMN\s+)(?P<column>.*)", re.IGNORECASE | re.DOTALL)
+_SQLITE_DEFAULT = re.compile(r"\bDEFAULT\s*(?:\(\s*(?![\s'\d.)+-])|CURRENT_)", re.IGNORECASE)
+_CLEANS = re.compile(r"\s*(?:DELETE|UPDATE)\b", re.IGNORECASE)
+
+_UPDATE = re.compile(rf"\s*UPDATE\s+(?:ONLY\s+)?(?P<table>{NAME})\s.*?\bSET\b(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_WHERE = re.compile(r"\bWHERE\b(?P<condition>.*)", re.IGNORECASE | re.DOTALL)
+_BOUND = re.compile(r"(?:=|<|>|\bIN\s*\(|\bBETWEEN|\bLIKE)\s*(?:''|\d|-\d|:\w|%)", re.IGNORECASE)
+_LIMIT = re.compile(r"\bLIMIT\s+\d", re.IGNORECASE)
+
+_POSTGRES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), message, help_)
+    for pattern, message, help_ in (
+        (
+            r"\s*ALTER\s+TABLE\b.*\bSET\s+(?:UN)?LOGGED\b|\s*ALTER\s+TABLE\b.*\bSET\s+(?:TABLESPACE|ACCESS\s+METHOD)\b",
+            "It rewrites the table, and blocks reads and writes until it is done.",
+            "Copy the rows to a new table in batches, or stop the app.",
+        ),
+        (
+            r"\s*(?:CLUSTER|VACUUM\s*\(?\s*FULL)\b",
+            "It rewrites the table, and blocks reads and writes until it is done.",
+            "Use pg_repack or pg_squeeze, or stop the app.",
+        ),
+        (
+            r"\s*LOCK\s+(?:TABLE\s+)?\w",
+            "It locks the table until the transaction ends.",
+            "Leave out the lock, or keep the transaction short.",
+        ),
+        (
+            r"\s*REFRESH\s+MATERIALIZED\s+VIEW\s+(?!CONCURRENTLY\b)",
+            "It blocks reads of the view until it is refreshed.",
+            "Create a unique index on the view, and use REFRESH MATERIALIZED VIEW CONCURRENTLY.",
+        ),
+        (
+            r"\s*ALTER\s+TABLE\b.*\bADD\s+(?:COLUMN\s+)?(?!CONSTRAINT\b)\S+\s+(?:\w*SERIAL\b|.*\bAS\s+IDENTITY\b)",
+            "It rewrites the table to number the rows, and blocks reads and writes until it is done.",
+            "Add a column without a default, fill it in batches, and then add the sequence.",
+        ),
+        (
+            r"\s*ALTER\s+TABLE\b.*\bADD\s+COLUMN\s.*\bCHECK\s*\(",
+            "It checks all rows, and blocks reads and writes meanwhile.",
+            "Add the column first, then the constraint with NOT VALID, and validate it in another transaction.",
+        ),
+    )
+)
+
+
+def found_in(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[Found]:
+    """Yield what is dangerous in a statement.
+
+    :param earlier: the statements of the same revision that run before.
+    """
+    if server.backend == "postgresql":
+        for pattern, message, remedy in _POSTGRES:
+            if pattern.match(statement.bare):
+                yield Found(BLOCKS_WRITES, message, remedy)
+    else:
+        yield from _renames(statement)
+        yield from _fails_on_rows(statement, earlier, server)
+    if server.backend in ("mysql", "mariadb"):
+        alteration = mysql.alteration(statement, earlier, server.version, is_mariadb=server.backend == "mariadb")
+        if alteration and alteration.blocks:
+            yield Found(BLOCKS_WRITES, alteration.message, alteration.help)
+        elif alteration:
+            yield Found(REBUILDS_TABLE, alteration.message, alteration.help)
+    if server.backend != "sqlite" and _updates_all(statement):
+        yield Found(
+            WHOLE_TABLE,
+            "It updates all rows of a table in one statement, and locks each row until the transaction ends.",
+            "Update the rows in batches.",
+        )
+
+
+def _renames(statement: Statement) -> Iterator[Found]:
+    rename = _RENAMES.search(statement.bare)
+    if rename and not (rename["old"] and unquoted(rename["old"]) == unquoted(rename["new"])):
+        what = "column" if rename["column"] or rename["old"] else "table"
+        yield Found(
+            BREAKS_RELEASE,
+            f"It renames a {what}, which the release that is running still uses by its old name.",
+            f"Add a new {what}, copy the data, and drop the old {what} in a later release.",
+        )
+
+
+def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[Found]:
+    bare, what, remedy = statement.bare, "", ""
+    if not (_ALTERS.match(bare) or _UNIQUE.match(bare)):
+        return
+    if any(_CLEANS.match(each.bare) and each.table == statement.table for each in earlier):
+        return  # it may have changed the rows that break the constraint
+    column = _ADDS_COLUMN.search(bare)
+    if server.backend == "sqlite" and column and _SQLITE_DEFAULT.search(column["column"]):
+        message = "It adds a column whose default is not a constant, which SQLite refuses if the table has rows."
+        yield Found(EXISTING_ROWS, message, "Add the column without the default, and fill it.")
+    elif _FOREIGN.search(bare):
+        what, remedy = "refers to a row that does not exist", "Look for such rows, and mend them first."
+    elif _CHECK.search(bare):
+        what, remedy = "breaks the condition", "Look for such rows, and mend them first."
+    elif not column and _UNIQUE.search(bare):
+        what, remedy = "is a duplicate", "Look for duplicates, and remove them first."
+    elif server.backend == "sqlite" and column and _UNIQUE.search(bare):
+        message = "It adds a column that is unique, which SQLite refuses."
+        yield Found(EXISTING_ROWS, message, "Add the column first, and then a unique index.")
+    if what:
+        yield Found(EXISTING_ROWS, f"It fails if an existing row {what}.", remedy)
+
+
+def _updates_all(statement: Statement) -> bool:
+    update = _UPDATE.match(statement.bare)
+    if not update or _LIMIT.search(update["rest"]):
+        return False
+    where = _WHERE.search(update["rest"])
+    return not where or not _BOUND.search(where["condition"])

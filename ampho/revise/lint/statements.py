@@ -1,0 +1,186 @@
+"""The statements of a revision: those of its SQL or, if it cannot be written as SQL, those that its code suggests."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ampho.history.losses import Function, argument, called, string, type_name
+from ampho.history.required import batches
+from ampho.history.sql import statements, unquoted
+from ampho.migrate.sql import Excerpt
+
+NAME = r"[^\s;(),]+"
+_TABLE = re.compile(
+    rf"\s*(?:ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?|UPDATE\s+(?:ONLY\s+)?|DELETE\s+FROM\s+(?:ONLY\s+)?"
+    rf"|DROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?|RENAME\s+TABLE\s+|TRUNCATE\s+(?:TABLE\s+)?(?:ONLY\s+)?"
+    rf"|CREATE\s+(?:\w+\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?:{NAME}\s+)?ON\s+(?:ONLY\s+)?"
+    rf"|DROP\s+INDEX\s+(?:IF\s+EXISTS\s+)?{NAME}\s+ON\s+)(?P<name>{NAME})",
+    re.IGNORECASE,
+)
+_CREATES = re.compile(
+    rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{NAME})", re.IGNORECASE
+)
+_INDEXES = re.compile(
+    rf"\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?P<index>{NAME})\s+ON\s",
+    re.IGNORECASE,
+)
+_DROPS_INDEX = re.compile(rf"\s*DROP\s+INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?(?P<index>{NAME})", re.IGNORECASE)
+_RENAMES = re.compile(rf"\s+RENAME\s+(?:TO|AS)\s+(?P<name>{NAME})", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement of a revision.
+
+    :ivar bare: its SQL without comments and the contents of literals.
+    :ivar text: its SQL, or its code if that is all that is known.
+    :ivar line: the line of the revision file that it is from; 0 if it is not known.
+    :ivar end: where it ends in the SQL of the revision.
+    :ivar alters: the calls of ``alter_column()`` on that line.
+    """
+
+    bare: str
+    text: str
+    line: int
+    end: int = 0
+    alters: tuple[ast.Call, ...] = ()
+
+    @property
+    def table(self) -> str:
+        """The name of the table that it changes; empty if it is not known."""
+        found = _TABLE.match(self.bare)
+        return unquoted(found["name"]) if found else ""
+
+
+def written(excerpt: Excerpt, upgrade: ast.stmt | None) -> list[Statement]:
+    """Return the statements in the SQL of a revision."""
+    alters = [node for node in _calls(upgrade) if called(node) == "alter_column"]
+    found = list[Statement]()
+    for bare, text, end in statements(excerpt.sql):
+        line = excerpt.line_at(end - 1)
+        on_line = tuple(call for call in alters if call.lineno <= line <= (call.end_lineno or call.lineno))
+        if text:
+            found.append(Statement(bare, text, line, end, on_line))
+    return found
+
+
+def suggested(upgrade: ast.stmt | None, *, batches_only: bool = False) -> list[Statement]:
+    """Return the statements that the calls in an ``upgrade()`` suggest.
+
+    :param batches_only: whether to look only at calls in a ``with op.batch_alter_table()``.
+    """
+    if not isinstance(upgrade, Function):
+        return []
+    tables = batches(upgrade)
+    calls = [call for call in _calls(upgrade) if id(call) in tables or not batches_only]
+    return [
+        Statement(sql, ast.unparse(call), call.lineno) for call in calls for sql in _sql(call, tables.get(id(call)))
+    ]
+
+
+def batch_lines(function: ast.stmt | None) -> set[int]:
+    """Return the lines of each ``with op.batch_alter_table()`` in a function."""
+    blocks = (node for node in ast.walk(function) if isinstance(node, ast.With)) if function is not None else ()
+    return {
+        line
+        for block in blocks
+        for item in block.items
+        if isinstance(item.context_expr, ast.Call) and called(item.context_expr) == "batch_alter_table"
+        for line in range(block.lineno, (block.end_lineno or block.lineno) + 1)
+    }
+
+
+def _calls(function: ast.stmt | None) -> list[ast.Call]:
+    """Return the calls in a function, in order."""
+    nodes = ast.walk(function) if isinstance(function, Function) else ()
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
+
+
+_LIKE = {
+    "create_table": "CREATE TABLE {table_name:0} (?)",
+    "drop_table": "DROP TABLE {table_name:0}",
+    "drop_column": "ALTER TABLE {table_name:0} ALTER COLUMN ?",
+    "alter_column": "ALTER TABLE {table_name:0} ALTER COLUMN ?",
+    "rename_table": "ALTER TABLE {old_table_name:0} RENAME TO {new_table_name:1}",
+    "rename_column": "ALTER TABLE {table_name:0} RENAME COLUMN {column_name:1} TO {new_column_name:9}",
+    "create_unique_constraint": "ALTER TABLE {table_name:1} ADD CONSTRAINT {constraint_name:0} UNIQUE (?)",
+    "create_check_constraint": "ALTER TABLE {table_name:1} ADD CONSTRAINT {constraint_name:0} CHECK (?)",
+    "create_primary_key": "ALTER TABLE {table_name:1} ADD CONSTRAINT {constraint_name:0} PRIMARY KEY (?)",
+    "create_foreign_key": "ALTER TABLE {source_table:1} ADD CONSTRAINT {constraint_name:0} FOREIGN KEY (?)",
+    "create_unique_index": "CREATE UNIQUE INDEX {index_name:0} ON {table_name:1} (?)",
+    "add_unique_column": "ALTER TABLE {table_name:0} ADD COLUMN ? UNIQUE",
+    "add_checked_column": "ALTER TABLE {table_name:0} ADD COLUMN ? CHECK (?)",
+}
+"""SQL like that of calls, by the names of the calls, with the names and places of their arguments."""
+
+
+def _sql(call: ast.Call, batch: str | None) -> Iterator[str]:
+    """Yield SQL like that of a call, with ``?`` for what the code computes.
+
+    :param batch: the table, if the call is in a ``with op.batch_alter_table()``.
+    """
+
+    def text(found: re.Match[str]) -> str:
+        if batch is not None and found["name"] in ("table_name", "source_table"):
+            return batch or "?"
+        place = int(found["place"])
+        return string(argument(call, found["name"], place - (batch is not None and place > 0))) or "?"
+
+    name = called(call)
+    if name == "execute":
+        sql = argument(call, "sqltext", 0)
+        sql = sql.args[0] if isinstance(sql, ast.Call) and sql.args else sql
+        yield from (each.bare for each in statements(string(sql)) if each.text)
+    elif name == "alter_column" and argument(call, "new_column_name") is not None:
+        name = "rename_column"
+    elif name == "create_index" and _is_true(argument(call, "unique")):
+        name = "create_unique_index"
+    elif name == "add_column" and isinstance(column := argument(call, "column", 1 if batch is None else 0), ast.Call):
+        if any(type_name(part) == "CHECKCONSTRAINT" for part in column.args):
+            name = "add_checked_column"
+        elif _is_true(argument(column, "unique")):
+            name = "add_unique_column"
+    if name in _LIKE:
+        yield re.sub(r"\{(?P<name>\w+):(?P<place>\d)\}", text, _LIKE[name])
+
+
+def _is_true(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is True
+
+
+@dataclass
+class NewTables:
+    """The tables that the revisions create, as far as their statements are known.
+
+    :ivar tables: the names of the tables.
+    """
+
+    tables: set[str] = field(default_factory=set[str])
+    _dropped: set[str] = field(default_factory=set[str])
+    _indexes: dict[str, str] = field(default_factory=dict[str, str])
+
+    def have(self, statement: Statement) -> bool:
+        """Return whether a statement changes only a new table."""
+        table = statement.table
+        if not table and (drop := _DROPS_INDEX.match(statement.bare)):
+            table = self._indexes.get(unquoted(drop["index"]), "")
+        return table in self.tables
+
+    def note(self, statement: Statement) -> None:
+        """Remember the table that a statement creates, renames, or drops."""
+        table = statement.table
+        if creation := _CREATES.match(statement.bare):
+            self.tables.add(unquoted(creation["name"]))
+        elif index := _INDEXES.match(statement.bare):
+            self._indexes[unquoted(index["index"])] = table
+        elif table and re.match(r"\s*DROP\s+TABLE", statement.bare, re.IGNORECASE):
+            self._dropped |= {table} - self.tables
+            self.tables.discard(table)
+        elif table in self.tables and (rename := _RENAMES.search(statement.bare)):
+            self.tables.discard(table)
+            # A table that takes the place of another one has the rows of the other one.
+            self.tables |= {unquoted(rename["name"])} - self._dropped
