@@ -131,10 +131,13 @@ LIMITS: Mapping[str, Limit] = {
 
 def was_refused_a_lock(error: BaseException) -> bool:
     """Return whether a statement was cancelled because it waited too long for a lock."""
-    if not isinstance(error, DBAPIError):
-        return False
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    number = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    return isinstance(error, DBAPIError) and is_lock_timeout(error.orig)
+
+
+def is_lock_timeout(error: BaseException | None) -> bool:
+    """Return whether an error of a driver says that a statement waited too long for a lock."""
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    number = error.args[0] if error is not None and error.args else None
     return state == _LOCK_NOT_AVAILABLE or number == _LOCK_WAIT_TIMEOUT
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import event
 from ampho._text import counted, listed, listed_last
 from ampho.database.connection import migrating
 from ampho.database.journal import Journal, Outcome
-from ampho.database.lock import pause
+from ampho.database.lock import is_lock_timeout, pause
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
 from ampho.database.recorder import JournalTable
@@ -26,6 +26,7 @@ from ampho.database.version_rows import Applied, check_not_elsewhere, owing_stat
 from ampho.errors import AmphoError, PlanChangedError
 from ampho.history.graph import Graph
 from ampho.migrate.across import segment_plan
+from ampho.migrate.ddl import repeating_ddl
 from ampho.migrate.observers import LogAndSignals, Observer, Observers
 from ampho.migrate.other_connections import OtherConnections
 from ampho.migrate.plan import (
@@ -277,7 +278,11 @@ class Executor:
             self._notify_of_statements(connection)
         run = None
         try:
-            with others.watched(), _keeping_tables(connection, transaction) as tables:
+            with (
+                others.watched(),
+                repeating_ddl(connection, partial(self._may_repeat, others), self._forget_retries),
+                _keeping_tables(connection, transaction) as tables,
+            ):
                 migrating = MigratingConnection(connection, transaction, others, tables)
                 while run is None:
                     self._running, transaction.is_own = None, True
@@ -318,11 +323,27 @@ class Executor:
         if not (may_retry and is_rolled_back and running.is_refused_a_lock(exc)):
             self._observers.notify(Observer.failed, running.step, error)
             raise error from exc
+        return self._next_pause(running)
+
+    def _next_pause(self, running: RunningStep) -> float:
         # The factor is random so that several processes do not retry at the same time.
         seconds: float = _FIRST_PAUSE * 2**self._retries * random.uniform(0.5, 1.5)  # noqa: S311
         self._retries += 1
         self._observers.notify(Observer.retrying, running.step, seconds)
         return seconds
+
+    def _may_repeat(self, others: OtherConnections, error: BaseException) -> bool:
+        """Pause, and return True, if a DDL statement could not get a lock that another process holds."""
+        running = self._running
+        may_retry = self.project.settings.statement_lock_timeout is not None and self._retries < _RETRIES
+        if running is None or not may_retry or not is_lock_timeout(error) or others.has_open:
+            return False
+        pause(self.connection, self._next_pause(running))
+        self._observers.notify(Observer.started, running.step)
+        return True
+
+    def _forget_retries(self) -> None:
+        self._retries = 0
 
     @property
     def _finished(self) -> list[str]:

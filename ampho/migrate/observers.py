@@ -66,7 +66,10 @@ class Observer:
         """Called when a step has failed and the run ends with ``error``."""
 
     def retrying(self, step: Step, seconds: float) -> None:
-        """Called when a step could not get a lock, was rolled back, and will be retried after ``seconds`` seconds."""
+        """Called when a step could not get a lock, and will be retried after ``seconds`` seconds.
+
+        It was rolled back; on MariaDB and MySQL, only its last DDL statement is retried.
+        """
 
     def interrupted(self, step: Step) -> None:
         """Called when Ctrl-C or a cancelled task interrupts a step, which ends the run."""

@@ -78,6 +78,11 @@ class OtherConnections:
             if not self._migrating.in_transaction():
                 self._raw.commit()
 
+    @property
+    def has_open(self) -> bool:
+        """Whether the revision has opened other connections to the same database, and not closed them."""
+        return any(entry.in_use for entry in self._opened_here)
+
     def are_waited_for(self, exc: BaseException) -> bool:
         """Return whether a statement waited for a lock while the revision had another connection open."""
         words = str(exc)
@@ -114,7 +119,7 @@ class OtherConnections:
 
     def _end_limit(self, *args: object) -> None:
         """End the limit before a statement of the step if the revision has closed its other connections."""
-        if self._opened_here and not any(entry.in_use for entry in self._opened_here):
+        if self._opened_here and not self.has_open:
             self._forget()
 
     def _limit_waiting(self, raw: Any, limit: Limit) -> None:  # noqa: ANN401
