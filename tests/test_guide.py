@@ -88,6 +88,13 @@ BEFORE = {
             [(1, "Ada", "King"), (2, "Tove", "Marika Jansson")],
         ),
     ),
+    "safe": Example(
+        'op.create_table("halls", id())\n'
+        'op.create_table("tickets", id(), *(sa.Column(name, sa.Integer) for name in ("seat", "hall_id", "price")))',
+        "INSERT INTO tickets (id, seat, price) VALUES (1, 7, 0)",
+        ("SELECT id, seat FROM tickets", [(1, 7)]),
+        ("SELECT id, seat FROM tickets", [(1, 7)]),
+    ),
     "batches": Example(
         'op.create_table("members", id(), sa.Column("email", sa.String(99)), sa.Column("email_lower", sa.String(99)))',
         "INSERT INTO members (id, email) VALUES (1, 'A@B'), (2, NULL), (3, 'C@D'), (4, 'E@F')",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -29,7 +30,9 @@ class StepTransaction:
     """Tracks the transaction of each step on the migrating connection.
 
     :ivar is_own: whether the current statements come from Ampho or Alembic, rather than from the revision.
-    :ivar committed: whether part of the step was committed before its end.
+    :ivar committed: whether part of the step was committed before its end, which a second run may not repeat.
+    :ivar repeats: whether the current statements have the same result if the step runs again from its start.
+    :ivar repeated: whether part of the step was committed that a second run repeats; see :func:`repeatable`.
     :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing.
     :ivar rolled_back: whether the revision has rolled back the transaction.
     :ivar lost: whether that rollback undid changes of the revision.
@@ -38,6 +41,8 @@ class StepTransaction:
 
     is_own: bool
     committed: bool
+    repeats: bool
+    repeated: bool
     is_over: bool
     rolled_back: bool
     lost: bool
@@ -54,6 +59,7 @@ class StepTransaction:
             ("after_cursor_execute", self._after_statement),
         ):
             event.listen(connection, name, listener)
+        _transactions[connection] = self
 
     def begin_step(self, before_commit: Callable[[], None]) -> None:
         """Start tracking the transaction of the next step.
@@ -62,6 +68,7 @@ class StepTransaction:
         """
         self._before_commit = before_commit
         self.is_own = self.committed = self.is_over = self.rolled_back = self.lost = self._has_written = False
+        self.repeats = self.repeated = self._is_mixed = False
 
     @contextmanager
     def own(self) -> Iterator[None]:
@@ -82,7 +89,9 @@ class StepTransaction:
     def _commit(self, connection: Connection) -> None:
         if self.is_own:
             return
-        if not self.committed:
+        if self.repeats and not self._is_mixed:
+            self.repeated = True
+        elif not self.committed:
             try:
                 with self.own():
                     self._before_commit()
@@ -90,7 +99,7 @@ class StepTransaction:
                 # SQLAlchemy considers the transaction ended even if the commit fails.
                 connection.dialect.do_rollback(connection.connection)
                 raise
-        self.committed = True
+            self.committed = True
         self.is_over = self._has_written = False
 
     def _rollback(self, connection: Connection) -> None:
@@ -121,3 +130,25 @@ class StepTransaction:
         if not self.is_own and not CHANGES_NOTHING.match(statement):
             # If the database cannot roll back DDL, a DDL statement also commits the statements before it.
             self._has_written = self._is_transactional or ROLLS_BACK.match(statement) is not None
+            self._is_mixed = self._is_mixed or not self.repeats
+
+
+_transactions: WeakKeyDictionary[Connection, StepTransaction] = WeakKeyDictionary()
+
+
+@contextmanager
+def repeatable(connection: Connection | None) -> Iterator[None]:
+    """Treat the statements and commits in the body as safe to repeat, if the step runs again from its start.
+
+    As long as a step has committed nothing else, it counts as rolled back if it fails or is killed, so that the next
+    run simply starts it again. Without a step of Ampho, as under plain Alembic, this does nothing.
+    """
+    step = _transactions.get(connection) if connection is not None else None
+    if step is None:
+        yield
+        return
+    before, step.repeats = step.repeats, True
+    try:
+        yield
+    finally:
+        step.repeats = before

@@ -16,6 +16,9 @@ _INTEGERS = frozenset({"INTEGER", "BIGINTEGER", "BIGINT", "MEDIUMINT", "SMALLINT
 _NUMBERS = _INTEGERS | {"NUMERIC", "DECIMAL", "FLOAT", "REAL", "DOUBLE", "DOUBLE_PRECISION", "BOOLEAN"}
 _STRINGS = frozenset({"STRING", "VARCHAR", "NVARCHAR", "CHAR", "NCHAR", "TEXT", "UNICODE", "UNICODETEXT"})
 _TIMES = frozenset({"DATETIME", "TIMESTAMP"})
+_SAFE = frozenset({"add_column", "alter_column", "drop_index"}) | {
+    f"create_{kind}" for kind in ("check_constraint", "foreign_key", "index", "unique_constraint")
+}
 
 
 class Described(str):
@@ -164,6 +167,11 @@ def argument(call: ast.Call, keyword: str, position: int | None = None) -> ast.e
 def called(call: ast.Call) -> str:
     """Return the name of the function or method that is called; empty if the function has no name."""
     return getattr(call.func, "attr", "") or getattr(call.func, "id", "")
+
+
+def is_safe_call(node: ast.AST) -> bool:
+    """Return whether a node calls an operation of ``ampho.operations`` that commits on PostgreSQL."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _SAFE
 
 
 def string(node: ast.expr | None) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TypeGuard
 
-from ampho.history.losses import Described, Function, argument, created_in, string
+from ampho.history.losses import Described, Function, argument, called, created_in, is_safe_call, string
 
 _VALUES = frozenset({"Computed", "DefaultClause", "FetchedValue", "Identity", "Sequence"})
 _UPDATE = re.compile(r"\bUPDATE\b", re.IGNORECASE)
@@ -51,7 +51,7 @@ def _changed(function: Function) -> Iterator[tuple[ast.Call, str, str, ast.Call 
         batch = tables.get(id(call))
         table = string(argument(call, "table_name", 0)) if batch is None else batch
         first = 1 if batch is None else 0
-        if _attribute(call) == "alter_column":
+        if called(call) == "alter_column":
             yield call, table, string(argument(call, "column_name", first)), None
         elif isinstance(column := argument(call, "column", first), ast.Call):
             yield call, table, string(argument(column, "name", 0)), column
@@ -64,7 +64,7 @@ def _named(column: str) -> str:
 def _calls(function: Function) -> list[ast.Call]:
     """Return the calls that add or alter columns."""
     calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-    return [call for call in calls if _attribute(call) in ("add_column", "alter_column")]
+    return [call for call in calls if called(call) in ("add_column", "alter_column")]
 
 
 def _attribute(call: ast.Call) -> str:
@@ -115,7 +115,8 @@ def _fills(node: ast.AST, column: str) -> TypeGuard[ast.expr | ast.stmt]:
     if isinstance(node, ast.Attribute):
         return isinstance(node.ctx, ast.Store) and column in ("", node.attr)
     if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name)
+        call = node.value
+        return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not is_safe_call(call)
     if not isinstance(node, ast.Call):
         return False
     if _attribute(node) == "values":

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ampho.database.transaction import TRANSACTIONAL
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
-from ampho.history.losses import Function, converted_in_code, functions, lost_in_code, narrowed_in_code
+from ampho.history.losses import Function, converted_in_code, functions, is_safe_call, lost_in_code, narrowed_in_code
 from ampho.history.required import required_in_code
 from ampho.history.revision import check_function
 from ampho.history.sql import ENDS_TRANSACTION
@@ -22,6 +22,7 @@ from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
 
 _AUTOCOMMIT = "autocommit_block"
 _ENDINGS = frozenset({_AUTOCOMMIT, "commit", "rollback"})
+_OPERATIONS = b"ampho.operations"
 _DANGER = re.compile(rb"drop|truncate|delete|add_column|alter_column|commit|rollback|abort|\bend\b", re.IGNORECASE)
 _FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 
@@ -68,7 +69,7 @@ def explained(plan: Plan, graph: Graph, dialect_of: Callable[[str], str], *, is_
 
 def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Return what a function may lose, why it may fail on rows, and whether it ends its transaction early."""
-    if not _DANGER.search(_part(source, name)):
+    if not _DANGER.search(_part(source, name)) and _OPERATIONS not in source:
         return (), (), False
     try:
         defined = functions(source)
@@ -79,6 +80,8 @@ def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], t
     changed = converted_in_code if dialect == "sqlite" else narrowed_in_code
     lost |= dict.fromkeys(what for function in reached for what in changed(function))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
+    if dialect == "postgresql" and _OPERATIONS in source:
+        commits = commits or any(is_safe_call(node) for function in reached for node in ast.walk(function))
     return tuple(lost), _risks(reached), commits
 
 

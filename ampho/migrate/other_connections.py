@@ -136,6 +136,11 @@ class OtherConnections:
 _watching: OtherConnections | None = None
 
 
+def are_open() -> bool:
+    """Return whether the running revision has other connections to the same database open."""
+    return _watching is not None and _watching.has_open
+
+
 # This listener is never removed, because other threads iterate over the listeners while they check connections out.
 @event.listens_for(Pool, "checkout")
 def _checked_out(raw: Any, entry: ConnectionPoolEntry, proxy: Any) -> None:  # noqa: ANN401

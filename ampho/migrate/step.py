@@ -203,6 +203,11 @@ class RunningStep:
             return (
                 "The connection was lost during the commit. 'ampho db-current' shows whether the revision is applied."
             )
+        elif self._transaction.repeated:
+            return (
+                "Its last transaction was rolled back. Run the command again when the cause is gone: what the revision"
+                " committed before, with ampho.operations, may be repeated, and is not done twice."
+            )
         else:
             return "Its transaction was rolled back."
         if self._is_untouched:

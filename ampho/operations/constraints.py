@@ -1,0 +1,210 @@
+"""Constraints that PostgreSQL checks while the app writes to the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from alembic import op
+from alembic.operations.ops import (
+    CreateCheckConstraintOp,
+    CreateForeignKeyOp,
+    CreateIndexOp,
+    CreateUniqueConstraintOp,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import conv
+
+from ampho.operations.indexes import build_index
+from ampho.operations.server import Server, postgres
+
+if TYPE_CHECKING:
+    from sqlalchemy import CheckConstraint, ColumnElement, ForeignKeyConstraint, TextClause, UniqueConstraint
+
+_CONSTRAINT = """
+    SELECT convalidated, pg_get_constraintdef(oid) AS definition FROM pg_constraint
+    WHERE conrelid = to_regclass(:table) AND conname = :name
+"""
+_COPY = "ampho_copy"
+_NOT_VALID = " NOT VALID"
+
+
+def create_foreign_key(
+    constraint_name: str | None,
+    source_table: str,
+    referent_table: str,
+    local_cols: Sequence[str],
+    remote_cols: Sequence[str],
+    *,
+    source_schema: str | None = None,
+    referent_schema: str | None = None,
+    **kw: Any,  # noqa: ANN401 (Alembic's signature)
+) -> None:
+    """Create a foreign key, on PostgreSQL ``NOT VALID`` first, so that the app can write while the rows are checked.
+
+    The transaction of the revision is committed. If the revision runs again, a foreign key that exists is only
+    validated. On other databases, and for a table with partitions, this is ``op.create_foreign_key()``, whose
+    parameters it has; SQLite rebuilds the table.
+
+    :param constraint_name: the name; None for that of the naming convention.
+    :param source_table: the table that gets the foreign key.
+    :param referent_table: the table that it references.
+    :param local_cols: the columns of the table.
+    :param remote_cols: the columns of the other table.
+    :param source_schema: the schema of the table.
+    :param referent_schema: the schema of the other table.
+    :param kw: other arguments, such as ``ondelete``.
+    :raises RuntimeError: if another constraint of the same name exists on the table.
+    """
+    server = postgres()
+    columns = list(local_cols), list(remote_cols)
+    kw["referent_schema"] = referent_schema
+    operation = CreateForeignKeyOp(
+        constraint_name, source_table, referent_table, *columns, source_schema=source_schema, **kw
+    )
+    if server is not None and add_foreign_key(server, operation.to_constraint(server.context)):
+        return
+    with op.batch_alter_table(source_table, schema=source_schema) as batch:
+        batch.create_foreign_key(constraint_name, referent_table, *columns, **kw)
+
+
+def create_check_constraint(
+    constraint_name: str,
+    table_name: str,
+    condition: str | ColumnElement[bool] | TextClause,
+    *,
+    schema: str | None = None,
+    **kw: Any,  # noqa: ANN401 (Alembic's signature)
+) -> None:
+    """Create a check constraint, on PostgreSQL ``NOT VALID`` first, so that the app can write while rows are checked.
+
+    The transaction of the revision is committed. If the revision runs again, a constraint that exists is only
+    validated. On other databases, this is ``op.create_check_constraint()``, whose parameters it has; SQLite rebuilds
+    the table.
+
+    :param constraint_name: the name, which the naming convention may extend.
+    :param table_name: the table.
+    :param condition: what is true for each row.
+    :param schema: the schema of the table.
+    :param kw: other arguments.
+    :raises RuntimeError: if another constraint of the same name exists on the table.
+    """
+    server = postgres()
+    if server is not None:
+        operation = CreateCheckConstraintOp(constraint_name, table_name, condition, schema=schema, **kw)
+        add_check(server, operation.to_constraint(server.context))
+        return
+    with op.batch_alter_table(table_name, schema=schema) as batch:
+        batch.create_check_constraint(constraint_name, condition, **kw)
+
+
+def create_unique_constraint(
+    constraint_name: str | None,
+    table_name: str,
+    columns: Sequence[str],
+    *,
+    schema: str | None = None,
+    **kw: Any,  # noqa: ANN401 (Alembic's signature)
+) -> None:
+    """Create a unique constraint, on PostgreSQL from an index that is built while the app writes to the table.
+
+    The transaction of the revision is committed. If the revision runs again, it goes on where it stopped. On other
+    databases, and for a table with partitions, this is ``op.create_unique_constraint()``, whose parameters it has;
+    SQLite rebuilds the table.
+
+    :param constraint_name: the name; None for that of the naming convention.
+    :param table_name: the table.
+    :param columns: the names of the columns.
+    :param schema: the schema of the table.
+    :param kw: other arguments, such as ``deferrable``.
+    :raises RuntimeError: if another index of the same name exists on the table.
+    """
+    server = postgres()
+    operation = CreateUniqueConstraintOp(constraint_name, table_name, columns, schema=schema, **kw)
+    if server is not None and add_unique(server, operation.to_constraint(server.context)):
+        return
+    name: Any = constraint_name  # Alembic's batches also take None
+    with op.batch_alter_table(table_name, schema=schema) as batch:
+        batch.create_unique_constraint(name, list(columns), **kw)
+
+
+def add_foreign_key(server: Server, constraint: ForeignKeyConstraint) -> bool:
+    """Add a foreign key, unless it exists; return False if PostgreSQL cannot do that without blocking the app."""
+    if server.is_partitioned(server.table(constraint)):
+        return False
+    with server.repeatable():
+        _add(server, constraint)
+    return True
+
+
+def add_check(server: Server, constraint: CheckConstraint) -> None:
+    """Add a check constraint, unless it exists."""
+    with server.repeatable():
+        _add(server, constraint)
+
+
+def add_unique(server: Server, constraint: UniqueConstraint) -> bool:
+    """Add a unique constraint, unless it exists; return False if PostgreSQL cannot do that without blocking the app."""
+    options = constraint.dialect_options["postgresql"]
+    kept = {f"postgresql_{name}": value for name, value in options.items() if value}
+    table, quoted = server.table(constraint), server.preparer.format_constraint(constraint)
+    name, columns = server.plain(str(quoted)), list(constraint.columns.keys())
+    index = CreateIndexOp(
+        conv(name), constraint.table.name, columns, schema=constraint.table.schema, unique=True, **kept
+    )
+    if not build_index(server, index):
+        return False
+    with server.repeatable():
+        if server.row(_CONSTRAINT, table=server.single(table), name=name) is None:
+            when = _ddl(server).define_constraint_deferrability(constraint)
+            server.run(f"ALTER TABLE {table} ADD CONSTRAINT {quoted} UNIQUE USING INDEX {quoted}{when}")
+            server.commit()
+    return True
+
+
+def _ddl(server: Server) -> Any:  # noqa: ANN401 (a compiler of any version of SQLAlchemy)
+    dialect: Any = server.context.dialect
+    return dialect.ddl_compiler(dialect, None)
+
+
+def _add(server: Server, constraint: CheckConstraint | ForeignKeyConstraint) -> None:
+    constraint.dialect_options["postgresql"]["not_valid"] = True
+    table, quoted = server.table(constraint), server.preparer.format_constraint(constraint)
+    found = server.row(_CONSTRAINT, table=server.single(table), name=server.plain(str(quoted)))
+    if found is None:
+        server.context.impl.add_constraint(constraint)
+        server.commit()
+    else:
+        _check_equal(server, constraint, table, found.definition)
+    if found is None or not found.convalidated:
+        _validate(server, f"ALTER TABLE {table}", str(quoted))
+
+
+def _validate(server: Server, alter: str, name: str) -> None:
+    if server.is_offline:
+        server.run(f"{alter} VALIDATE CONSTRAINT {name}")
+        server.commit()
+        return
+    with server.outside_transactions():
+        try:
+            server.run(f"{alter} VALIDATE CONSTRAINT {name}")
+        except IntegrityError:  # the constraint would also reject new rows, as if the revision had succeeded
+            server.run(f"{alter} DROP CONSTRAINT {name}")
+            raise
+
+
+def _check_equal(
+    server: Server, constraint: CheckConstraint | ForeignKeyConstraint, table: str, definition: str
+) -> None:
+    """Check that a constraint is the one to create, by creating that one under another name for a moment."""
+    name, constraint.name = constraint.name, conv(_COPY)
+    with op.get_bind().begin_nested() as savepoint:
+        server.context.impl.add_constraint(constraint)
+        wanted = server.row(_CONSTRAINT, table=server.single(table), name=_COPY)
+        savepoint.rollback()
+    constraint.name = name
+    if wanted is None or wanted.definition.removesuffix(_NOT_VALID) != definition.removesuffix(_NOT_VALID):
+        raise RuntimeError(
+            f"the table {server.single(table)} already has another constraint {name}: {definition}. Drop that"
+            " constraint, or choose another name"
+        )

@@ -1,0 +1,344 @@
+"""The operations of ``ampho.operations``: what they do is what Alembic's do, but PostgreSQL does not block the app."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import pytest
+from facade import Facade, facade
+from project import Project
+from servers import Database
+from sqlalchemy import Engine, event, text
+
+import ampho.operations
+from ampho.errors import AmphoError, RevisionFailedError, UnfinishedRevisionError
+
+TABLES = """
+op.create_table("shops", sa.Column("id", sa.Integer, primary_key=True), sa.Column("code", sa.String(20)))
+op.create_table(
+    "orders",
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("shop_id", sa.Integer),
+    sa.Column("total", sa.Integer),
+    sa.Column("note", sa.String(50)),
+    sa.Column("status", sa.Enum("new", "paid", name="order_status"), server_default="new", nullable=False),
+)
+op.create_index("ix_orders_old", "orders", ["note"])
+op.execute("INSERT INTO shops (id, code) VALUES (1, 'a'), (2, 'b')")
+op.execute("INSERT INTO orders (id, shop_id, total, note) VALUES (1, 1, 10, 'x'), (2, 2, 20, 'y')")
+"""
+UP = """
+{op}create_index("ix_orders_note", "orders", ["note", sa.text("total DESC")], postgresql_where=sa.text("total > 0"))
+{op}create_index("ix_orders_both", "orders", ["shop_id", "total"], unique=True)
+{op}drop_index("ix_orders_old", "orders")
+{op}create_unique_constraint("uq_shops_code", "shops", ["code"])
+{op}create_check_constraint("ck_orders_total", "orders", "total > 0")
+{op}create_foreign_key("fk_orders_shop", "orders", "shops", ["shop_id"], ["id"], ondelete="CASCADE")
+{op}alter_column("orders", "note", existing_type=sa.String(50), nullable=False, comment=None, server_default="-")
+{op}add_column("orders", sa.Column("since", sa.DateTime, server_default=sa.func.now(), nullable=False))
+{op}add_column("orders", sa.Column("kind", sa.String(9), server_default="a (b)", nullable=False))
+{op}alter_column(
+    "orders",
+    "status",
+    existing_type=sa.Enum("new", "paid", name="order_status"),
+    type_=sa.Enum("new", "sent", "paid", "100%'s", name="order_status"),
+    existing_server_default="new",
+    existing_nullable=False,
+)
+"""
+DOWN = """
+with op.batch_alter_table("orders") as batch:
+    batch.drop_column("kind")
+    batch.drop_column("since")
+    batch.drop_constraint("fk_orders_shop", type_="foreignkey")
+    batch.drop_constraint("ck_orders_total", type_="check")
+    batch.alter_column("note", existing_type=sa.String(50), nullable=True, server_default=None)
+with op.batch_alter_table("shops") as batch:
+    batch.drop_constraint("uq_shops_code", type_="unique")
+{op}drop_index("ix_orders_both", "orders")
+{op}drop_index("ix_orders_note", "orders")
+{op}create_index("ix_orders_old", "orders", ["note"])
+"""
+IMPORT = f"from ampho.operations import {', '.join(ampho.operations.__all__)}\n"
+
+
+def write(project: Project, up: str, down: str = "pass", tables: str = TABLES, *, plain: bool = False) -> None:
+    project.package("shop")
+    project.revision("shop", "shop_1", upgrade=tables)
+    start = "" if plain else IMPORT
+    up, down = ((start + text).replace("{op}", "op." if plain else "") for text in (up, down))
+    project.revision("shop", "shop_2", "shop_1", upgrade=up, downgrade=down)
+
+
+def without_labels(schema: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the labels of the enum, which no downgrade takes away."""
+    text = repr({**schema, "enums": []})
+    return eval(text.replace(", 'sent', 'paid', \"100%'s\"", ", 'paid'"))  # type: ignore[no-any-return]
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_the_operations_do_what_those_of_alembic_do(project: Project, database: Database) -> None:
+    framework = "quart" if database.is_async else "flask"
+    plain = None
+    if database.backend != "sqlite":  # whose ALTER TABLE cannot do most of this
+        write(project, UP, DOWN, plain=True)
+        with facade(project, framework, ["shop"], database.url) as each:
+            each.call("upgrade", "shop_1")
+            before = database.schema()
+            if database.backend == "postgresql":  # Alembic does nothing here
+                database.run("ALTER TYPE order_status ADD VALUE 'sent' AFTER 'new'")
+                database.run("ALTER TYPE order_status ADD VALUE '100%''s' AFTER 'paid'")
+            each.call("upgrade")
+            plain = database.schema()
+            each.call("downgrade")
+    write(project, UP, DOWN)
+    with facade(project, framework, ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        before = database.schema()
+        each.call("upgrade")
+        after = database.schema()
+        assert plain in (None, after)
+        each.call("downgrade")
+        if database.backend == "postgresql":
+            assert without_labels(database.schema()) == without_labels(before)
+        each.call("upgrade")
+        assert database.schema() == after
+        assert database.query("SELECT id, kind, status FROM orders") == [(1, "a (b)", "new"), (2, "a (b)", "new")]
+        database.run("UPDATE orders SET status = '100%''s'")
+
+
+# ---- The SQL ----
+
+TYPES_AND_TIMEOUTS = {"require-statement-timeout", "require-lock-timeout", "prefer-text-field", "prefer-timestamp-tz"}
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_squawk_finds_nothing_in_the_sql_of_the_operations(project: Project, database: Database) -> None:
+    rules = {}
+    for plain in (True, False):
+        write(project, UP, plain=plain)
+        with facade(project, "flask", ["shop"], database.url) as each:
+            each.call("upgrade", "shop_1")
+            report = each.call("lint", "shop_2")
+        rules[plain] = {found.rule for found in report.violations} - {"irreversible"}
+    assert {
+        "require-concurrent-index-creation",
+        "require-concurrent-index-deletion",
+        "adding-foreign-key-constraint",
+        "constraint-missing-not-valid",
+        "adding-not-nullable-field",
+        "disallowed-unique-constraint",
+    } <= rules[True]
+    assert rules[False] <= TYPES_AND_TIMEOUTS, report.violations
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql")
+def test_the_sql_does_the_same(project: Project, database: Database) -> None:
+    write(project, UP, DOWN)
+    with facade(project, "quart" if database.is_async else "flask", ["shop"], database.url) as each:
+        each.call("upgrade")
+        after = database.schema()
+        for _ in range(2):
+            database.client(each.call("downgrade_sql"))
+            database.client(each.call("upgrade_sql"))
+            assert database.schema() == after
+
+
+# ---- Runs that end halfway ----
+
+STRIDE = 1 if os.environ.get("AMPHO_BOUNDARIES") == "all" else 5
+
+
+@contextmanager
+def killed(database: Database, number: int) -> Iterator[list[str]]:
+    """End all connections to a database before the given statement that changes something; yield the statements."""
+    seen: list[str] = []
+
+    def before(connection: Any, cursor: object, statement: str, *args: object) -> None:
+        if connection.engine.url.database == database.name and statement.startswith(("ALTER", "CREATE", "DROP")):
+            seen.append(statement)
+            if len(seen) == number:
+                ids = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                database.run(f"SELECT pg_terminate_backend(pid, 5000) FROM ({ids}) AS others")
+
+    event.listen(Engine, "before_cursor_execute", before)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", before)
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+@pytest.mark.usefixtures("unmeasured")
+def test_a_run_that_was_killed_goes_on(project: Project, database: Database) -> None:
+    write(project, UP, DOWN.replace("{op}", "") + "op.execute('DROP TABLE orders, shops; DROP TYPE order_status')")
+    with facade(project, "quart" if database.is_async else "flask", ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        with killed(database, 0) as seen:
+            each.call("upgrade")
+        after, data, total = database.schema(), database.data(), len(seen)
+        assert total > 12
+        for number in range(1, total + 1, STRIDE):
+            database.run("DROP TABLE orders, shops, alembic_version, ampho_journal", "DROP TYPE order_status")
+            each.call("upgrade", "shop_1")
+            with killed(database, number) as seen, pytest.raises(AmphoError):
+                each.call("upgrade")
+            each.call("upgrade")
+            database.run("UPDATE orders SET since = '2026-01-05'")
+            assert (database.schema(), len(database.data())) == (after, len(data)), seen[-1]
+
+
+FAILURES = {
+    "index": (
+        'create_index("ix_code", "shops", ["code"])\ncreate_index("ix_same", "shops", ["same"], unique=True)',
+        "SELECT relname FROM pg_class WHERE relname = 'ix_same'",
+    ),
+    "unique": (
+        'create_unique_constraint("uq_same", "shops", ["same"])',
+        "SELECT FROM pg_class WHERE relname = 'uq_same'",
+    ),
+    "check": (
+        'create_check_constraint("ck_same", "shops", "same < 0")',
+        "SELECT FROM pg_constraint WHERE conname = 'ck_same'",
+    ),
+    "key": (
+        'create_foreign_key("fk_same", "shops", "shops", ["same"], ["id"])',
+        "SELECT FROM pg_constraint WHERE conname = 'fk_same'",
+    ),
+    "null": (
+        'alter_column("shops", "empty", nullable=False)',
+        "SELECT FROM pg_constraint WHERE conname = 'empty_is_not_null'",
+    ),
+}
+SAME = """
+op.create_table(
+    "shops",
+    *(sa.Column(name, sa.Integer, primary_key=name == "id") for name in ("id", "code", "same", "empty")),
+)
+op.execute("INSERT INTO shops VALUES (1, 1, 7, NULL), (2, 2, 7, NULL)")
+"""
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_rows_contradict_leaves_nothing_behind(project: Project, database: Database, name: str) -> None:
+    code, left = FAILURES[name]
+    write(project, code, tables=SAME)
+    with facade(project, "flask", ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        with pytest.raises(RevisionFailedError) as caught:
+            each.call("upgrade")
+        assert "Run the command again when the cause is gone" in str(caught.value)
+        assert database.query(left) == []
+        assert database.query("SELECT outcome FROM ampho_journal WHERE revision = 'shop_2'") == [("failed",)]
+        database.run("UPDATE shops SET same = id - 10, empty = 1" if name != "key" else "UPDATE shops SET same = id")
+        each.call("upgrade")
+        assert (database.query(left) == []) == (name == "null")  # whose check constraint is dropped at the end
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_an_operation_after_a_plain_one_is_not_repeated(project: Project, database: Database) -> None:
+    plain = 'op.add_column("shops", sa.Column("late", sa.Integer))\n'
+    write(project, plain + FAILURES["check"][0], tables=SAME)
+    with facade(project, "flask", ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        with pytest.raises(RevisionFailedError, match="--not-applied"):
+            each.call("upgrade")
+        with pytest.raises(UnfinishedRevisionError):
+            each.call("upgrade")
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_an_invalid_index_is_removed_and_another_one_is_not(project: Project, database: Database) -> None:
+    write(
+        project,
+        'create_index("ix_same", "shops", ["same"])\ncreate_check_constraint("ck", "shops", "id > 0")',
+        tables=SAME,
+    )
+    with facade(project, "flask", ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        with pytest.raises(Exception, match="duplicate"):
+            database.run("CREATE UNIQUE INDEX CONCURRENTLY ix_same ON shops (same)")
+        each.call("upgrade")
+        valid = "SELECT indisvalid, indisunique FROM pg_index WHERE indexrelid = 'ix_same'::regclass"
+        assert database.query(valid) == [(True, False)]
+        each.call("downgrade")
+        database.run("DROP INDEX ix_same; CREATE INDEX ix_same ON shops (same DESC)")
+        with pytest.raises(RevisionFailedError, match="already has another index of this name: CREATE INDEX ix_same"):
+            each.call("upgrade")
+        database.run("DROP INDEX ix_same; ALTER TABLE shops DROP CONSTRAINT ck, ADD CONSTRAINT ck CHECK (id > -1)")
+        with pytest.raises(RevisionFailedError, match="already has another constraint ck: CHECK"):
+            each.call("upgrade")
+
+
+# ---- An app that writes meanwhile ----
+
+SLOW = """
+op.execute(
+    "CREATE FUNCTION slow(value integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql"
+    " AS $$ BEGIN PERFORM pg_sleep(CASE WHEN value % 200 = 0 THEN 0.0005 ELSE 0 END); RETURN value; END $$"
+)
+op.execute("INSERT INTO shops SELECT generate_series(3, 200000)")
+op.execute("INSERT INTO orders (id, shop_id, total, note) SELECT id, id, id, id FROM shops WHERE id > 2")
+"""
+LONG = {
+    "index": '{op}create_index("ix_slow", "orders", [sa.text("slow(total)")])',
+    "check": '{op}create_check_constraint("ck_slow", "orders", "slow(total) > 0")',
+}
+OTHERS = """
+{op}create_unique_constraint("uq_orders", "orders", ["shop_id", "note"])
+{op}create_foreign_key("fk_orders", "orders", "shops", ["shop_id"], ["id"])
+{op}alter_column("orders", "note", nullable=False)
+{op}add_column("orders", sa.Column("kind", sa.String(9), server_default="a", nullable=False))
+{op}drop_index("ix_orders_old", "orders")
+"""
+
+
+def longest_wait(database: Database, each: Facade) -> float:
+    """Return how long the slowest statement of an app took that writes to the table while revisions run."""
+    waits, is_done = [0.0], threading.Event()
+
+    def write_rows() -> None:
+        with database.connect() as connection:
+            for number in count(1_000_000):
+                begun = time.monotonic()
+                connection.execute(text("UPDATE orders SET total = total + 1 WHERE id = :id"), {"id": number % 200_000})
+                connection.execute(text(f"INSERT INTO orders (id, total, note) VALUES ({number}, 1, {number})"))
+                waits.append(time.monotonic() - begun)
+                if is_done.is_set():
+                    return
+
+    writer = threading.Thread(target=write_rows)
+    writer.start()
+    try:
+        each.call("upgrade")
+    finally:
+        is_done.set()
+        writer.join()
+    return max(waits)
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+@pytest.mark.usefixtures("unmeasured")
+def test_an_app_writes_while_the_operations_run(project: Project, database: Database) -> None:
+    up = "\n".join([*LONG.values(), OTHERS])
+    write(project, up, tables=TABLES + SLOW)
+    with facade(project, "flask", ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        assert longest_wait(database, each) < 0.8
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.parametrize("name", LONG)
+def test_an_app_waits_for_the_plain_operations(project: Project, database: Database, name: str) -> None:
+    write(project, LONG[name], tables=TABLES + SLOW, plain=True)
+    with facade(project, "flask", ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        assert longest_wait(database, each) > 0.8
