@@ -434,7 +434,8 @@ def sentences(*texts: str) -> str:
 
 
 _COMMANDS = re.compile(
-    r"('(?:flask |quart )?ampho db-(?:up|down|stamp|forget|resolve|current|status|check|wait|log|lint|graph)\b[^']*)'"
+    r"('(?:AMPHO_\w+=\S+ )?(?:flask |quart )?ampho"
+    r" db-(?:up|down|stamp|forget|resolve|current|status|check|wait|log|lint|graph)\b[^']*)'"
 )
 
 

@@ -645,6 +645,7 @@ class Commands:
         cascade: bool = False,
         accept_sources: bool = False,
         confirm: str | None = None,
+        fingerprint: str | None = None,
         agreed: Plan | None = None,
         database: str | None = None,
         x: Sequence[str] = (),
@@ -657,6 +658,8 @@ class Commands:
         :param accept_sources: whether to revert missing revisions with their sources in the journal; review these
             first, in the plan that :meth:`plan` returns.
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it.
+        :param fingerprint: the fingerprint of the plan that the name confirms. If the database is protected, and its
+            plan has another one now, nothing runs. By default, the name confirms any plan.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.
@@ -675,6 +678,7 @@ class Commands:
                     specifier,
                     cascade=cascade,
                     confirm=confirm,
+                    fingerprint=fingerprint,
                     agreed=agreed,
                     check=check,
                     x=x,
@@ -741,6 +745,7 @@ class Commands:
         verify: bool = False,
         purge: bool = False,
         confirm: str | None = None,
+        fingerprint: str | None = None,
         database: str | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
@@ -754,6 +759,8 @@ class Commands:
         :param purge: whether to delete all version rows first, including those of missing revisions.
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it and a version row
             would be deleted.
+        :param fingerprint: what a :class:`~ampho.errors.ProtectedError` had as its fingerprint; if it is different now,
+            nothing is changed. By default, the name confirms any change.
         :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings, and a message if another process is migrating the database.
@@ -764,7 +771,9 @@ class Commands:
 
         verification = None
         if verify:
-            verification = self._verification(specifier, purge=purge, confirm=confirm, database=database, x=x)
+            verification = self._verification(
+                specifier, purge=purge, confirm=confirm, fingerprint=fingerprint, database=database, x=x
+            )
 
         def write(on: Opened) -> Stamped:
             return stamp.stamp(
@@ -773,6 +782,7 @@ class Commands:
                 specifier,
                 purge=purge,
                 confirm=confirm,
+                fingerprint=fingerprint,
                 x=x,
                 observer=on.observer,
                 verification=verification,
@@ -781,7 +791,14 @@ class Commands:
         return self._running.on_one(write, database, observer, "db-stamp", specifier)
 
     def _verification(
-        self, specifier: str, *, purge: bool, confirm: str | None, database: str | None, x: Sequence[str]
+        self,
+        specifier: str,
+        *,
+        purge: bool,
+        confirm: str | None,
+        fingerprint: str | None,
+        database: str | None,
+        x: Sequence[str],
     ) -> Verification:
         """Build throwaway databases in the state that a stamp claims, and return what checks the claim."""
         from ampho.database import inventory
@@ -790,7 +807,9 @@ class Commands:
         from ampho.revise.autogenerate.owners.created import Created
 
         def look(on: Opened) -> tuple[Claim, Graph]:
-            claim = stamp.claim(on.project, on.connection, specifier, purge=purge, confirm=confirm, x=x)
+            claim = stamp.claim(
+                on.project, on.connection, specifier, purge=purge, confirm=confirm, fingerprint=fingerprint, x=x
+            )
             return claim, on.project.graph
 
         def read(on: Opened) -> inventory.Inventory:

@@ -367,12 +367,14 @@ class ProtectedError(AmphoError):
 
     :ivar deed: what the command would do, in a sentence.
     :ivar database: the name of the database, which you type to confirm the change.
+    :ivar fingerprint: the fingerprint of what the command would do; empty if only the name is wrong.
     """
 
-    def __init__(self, message: str, *, deed: str, database: str) -> None:
+    def __init__(self, message: str, *, deed: str, database: str, fingerprint: str) -> None:
         super().__init__(message)
         self.deed = deed
         self.database = database
+        self.fingerprint = fingerprint
 
 
 class WaitTimeoutError(AmphoError):

@@ -304,6 +304,8 @@ SETTINGS: tuple[Setting[object], ...] = tuple(each for each in globals().values(
 
 APP = "AMPHO_APP"
 """The environment variable that names the app. It is not a setting in ``app.config``."""
+CONFIRM = "AMPHO_CONFIRM"
+"""The environment variable that confirms a plan without a terminal. It is not a setting in ``app.config``."""
 
 _PREFIX = "AMPHO_"
 
@@ -340,9 +342,9 @@ def misspelled(config: Mapping[str, object], environment: Mapping[str, str]) -> 
     reported if it resembles a setting's name, even if the app copied it into its configuration.
     """
     names = [setting.name for setting in SETTINGS]
-    ways = [name.removeprefix(_PREFIX) for name in (*names, APP)]
+    ways = [name.removeprefix(_PREFIX) for name in (*names, APP, CONFIRM)]
     for name in sorted({str(key) for key in (*config, *environment)}):
-        if not name.startswith(_PREFIX) or name in names or name == APP:
+        if not name.startswith(_PREFIX) or name in names or name in (APP, CONFIRM):
             continue
         guess = did_you_mean(name.removeprefix(_PREFIX), ways, f"{_PREFIX}{{}}")
         where = "the environment" if name in environment else "app.config"

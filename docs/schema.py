@@ -65,6 +65,7 @@ ERROR = {
     "specifier": "The specifier as it was typed.",
     "holder": "The process that is migrating the database.",
     "deed": "What the command would have done to the protected database.",
+    "fingerprint": "The fingerprint of what the command would have done; empty if only the name was wrong.",
     "database": "The name of the database; of a protected one, the name that confirms the change.",
     "line": "The line of the file.",
     "revisions": "The ids of the revisions that the error is about.",

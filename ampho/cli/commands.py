@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -31,10 +32,11 @@ from ampho.cli.progress import reporting
 from ampho.cli.reporter import WarningsOnly
 from ampho.cli.show import is_verbose, print_text, show, show_text, version_rows
 from ampho.cli.show.lists import AllGenerated, AllInitialized, Drifts, Heads, Log, Revisions
-from ampho.cli.terminal import can_ask
+from ampho.cli.terminal import can_answer, can_ask
 from ampho.commands import Commands
 from ampho.errors import AmphoError, ProtectedError
 from ampho.history.homes import ANY
+from ampho.settings import CONFIRM
 
 if TYPE_CHECKING:
     from ampho.history.revision import Revision
@@ -456,6 +458,7 @@ def db_down(
                     cascade=cascade,
                     accept_sources=accepts,
                     confirm=name,
+                    fingerprint=_fingerprint(confirm),
                     agreed=agreed,
                     database=database(ctx),
                     x=x,
@@ -537,6 +540,15 @@ def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
         if not typed:
             raise
     return change(typed)
+
+
+def _fingerprint(confirm: str | None) -> str | None:
+    """Return the fingerprint in ``AMPHO_CONFIRM``, which a process without a terminal needs, if it is of this database.
+
+    :param confirm: the name of the database that was typed, if any.
+    """
+    name, _, fingerprint = os.environ.get(CONFIRM, "").rpartition(":")
+    return None if can_answer() else fingerprint if name == confirm else ""
 
 
 def _print_sql(render: Callable[[], str]) -> None:
@@ -697,6 +709,7 @@ def db_stamp(
             verify=verify,
             purge=purge,
             confirm=name,
+            fingerprint=_fingerprint(confirm),
             database=database(ctx),
             x=x,
             observer=_WARNINGS,

@@ -96,7 +96,7 @@ SHAPES: Mapping[str, Shape] = {
     "Plan": Shape(
         hidden=["missing", "asked", "failed", "is_of_several"],
         computed={name: name for name in ("packages", "warning", "along")},
-        or_null=["warning", "protected"],
+        or_null=["warning", "protected", "fingerprint"],
     ),
     "Question": Shape(hidden=["check"], computed={"text": "text"}, or_null=["detail"]),
     "Revision": Shape(

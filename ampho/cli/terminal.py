@@ -64,6 +64,11 @@ def is_terminal(*, stderr: bool = False) -> bool:
     return stream is not None and stream.isatty()  # None if the stream was closed before Python started
 
 
+def can_answer() -> bool:
+    """Return whether standard input is a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()  # as in is_terminal()
+
+
 def can_ask() -> bool:
     """Return whether the user can see a question on standard error, and answer it on standard input."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return can_answer() and is_terminal(stderr=True)

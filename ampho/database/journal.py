@@ -6,6 +6,8 @@ journal records their order, the checksums of their files, and what missing revi
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -160,6 +162,16 @@ class Journal:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
+
+    def fingerprint(self, plan: object) -> str:
+        """Return a text that changes with what a command would do, and with the last entry.
+
+        Without the entry, a script could repeat a downgrade with the same fingerprint after each upgrade.
+
+        :param plan: what the command would do, as lists and texts.
+        """
+        last = [(entry.number, entry.revision, entry.outcome, entry.finished) for entry in self.entries[-1:]]
+        return hashlib.blake2s(json.dumps([plan, last], default=str).encode(), digest_size=4).hexdigest()
 
     @cached_property
     def unfinished(self) -> tuple[Entry, ...]:

@@ -111,6 +111,7 @@ def downgrade(
     *,
     cascade: bool = False,
     confirm: str | None = None,
+    fingerprint: str | None = None,
     agreed: Plan | None = None,
     check: Callable[[Plan], None] = lambda plan: None,
     x: Sequence[str] = (),
@@ -121,7 +122,7 @@ def downgrade(
     :param check: called with the plan before it is accepted.
     """
     project.check_migratable(specifier)
-    protection = Protection(project.settings.protected).on(connection, confirm)
+    protection = Protection(project.settings.protected, confirm, fingerprint).on(connection)
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
@@ -129,9 +130,16 @@ def downgrade(
         # Check this first, so that typing the name of the database cannot confirm a plan other than the agreed one.
         planned.check_agreed(agreed)
         check(planned)
-        if planned.steps or confirm is not None:
+        if protection.database:
             what = f"{counted(len(planned.steps))} of {', '.join(planned.packages)}" if planned.steps else "nothing"
-            protection.check(confirm, f"'ampho db-down {specifier}' reverts {what}.")
+            command = f"db-down {specifier}{' --cascade' if cascade else ''}{' -x ...' if x else ''}"
+            protection.check(
+                f"'ampho db-down {specifier}' reverts {what}.",
+                f"{command}{' --yes' if any(step.revision.source for step in planned.steps) else ''}",
+                lambda: planned.fingerprint_with(journal),
+                removes=bool(planned.steps),
+                review=f"{command} --plan",
+            )
         return planned
 
     command = ("downgrade", "--", specifier)
@@ -178,7 +186,8 @@ def plan(
         else:
             planned = plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
             if planned.steps and protection.enabled:
-                planned = replace(planned, protected=protection.database)
+                fingerprint = planned.fingerprint_with(journal)
+                planned = replace(planned, protected=protection.database, fingerprint=fingerprint)
         planned = planned.in_database(project.database, is_of_several=project.has_several_databases)
         graph = graph_of(planned, project.graph, rows, journal)
         dialect = connection.dialect

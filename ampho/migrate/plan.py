@@ -111,6 +111,7 @@ class Plan:
         otherwise empty.
     :ivar asked: the ids of the revisions that the specifier names; they are the cause of the other steps.
     :ivar protected: the name of the database, if a user has to confirm the plan by typing this name; otherwise empty.
+    :ivar fingerprint: what ``AMPHO_CONFIRM`` has to have after the name of a protected database; otherwise empty.
     :ivar is_of_several: whether the packages of the app live in several databases.
     :ivar left_out: the databases of groups that the plan leaves out, because they cannot be used.
     """
@@ -122,6 +123,7 @@ class Plan:
     missing: str = ""
     asked: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
     protected: str = field(default="", compare=False)
+    fingerprint: str = field(default="", compare=False)
     failed: str = field(default="", compare=False)
     is_of_several: bool = field(default=False, compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
@@ -162,6 +164,11 @@ class Plan:
         """The packages whose steps the specifier does not name, in the order of the steps."""
         asked = {step.revision.package for step in self.steps if step.revision.id in self.asked}
         return tuple(package for package in self.packages if package not in asked)
+
+    def fingerprint_with(self, journal: Journal) -> str:
+        """Return the fingerprint of this plan for a database with a journal."""
+        steps = [(step.revision.id, step.direction, step.revision.checksum) for step in self.steps]
+        return journal.fingerprint([steps, self.rows])
 
     def check_agreed(self, agreed: Plan | None) -> None:
         """Check that this plan has the same steps as the confirmed plan.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ampho._text import listed
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.migrate.verify import Verification
+
+_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ def stamp(
     *,
     purge: bool = False,
     confirm: str | None = None,
+    fingerprint: str | None = None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
     verification: Verification | None = None,
@@ -68,7 +72,9 @@ def stamp(
 
     :param verification: checks first that the database is in the state that the stamp claims.
     """
-    change = _change(project, connection, specifier, purge=purge, confirm=confirm)
+    project.check_specifier(specifier)
+    protection = Protection(project.settings.protected, confirm, fingerprint).on(connection)
+    command = _command(specifier, purge=purge, verify=verification is not None, x=x)
 
     def verify(known: AbstractSet[str], context: MigrationContext) -> tuple[str, ...]:
         if verification is None:
@@ -78,7 +84,16 @@ def stamp(
 
     spec = parse(specifier)
     stamped = _write(
-        project, connection, change, specifier, x=x, observer=observer, purge=purge, described=spec, verify=verify
+        project,
+        connection,
+        partial(known_after_stamp, specifier=specifier),
+        specifier,
+        x=x,
+        observer=observer,
+        purge=purge,
+        described=spec,
+        check=partial(_check_confirmed, protection, command, purge=purge),
+        verify=verify,
     )
     return replace(stamped, verified=verification is not None)
 
@@ -90,38 +105,44 @@ def claim(
     *,
     purge: bool = False,
     confirm: str | None = None,
+    fingerprint: str | None = None,
     x: Sequence[str] = (),
 ) -> Claim:
     """Return what a stamp would say about a database, without changing it. The parameters are those of the stamp."""
-    change = _change(project, connection, specifier, purge=purge, confirm=confirm)
+    project.check_specifier(specifier)
+    protection = Protection(project.settings.protected, confirm, fingerprint).on(connection)
+    command = _command(specifier, purge=purge, verify=True, x=x)
 
     def look(rows: tuple[str, ...], journal: Journal) -> Claim:
         was = Applied.from_rows(project.graph, rows, journal)
         before = Applied.from_rows(project.graph, (), journal) if purge else was
         advice.check_sound(before)
         packages = _packages_of(project.graph, parse(specifier))
-        return Claim.of(project.graph, was, change(before), packages, specifier)
+        known = known_after_stamp(before, specifier)
+        _check_confirmed(protection, command, was, known, journal, purge=purge)
+        return Claim.of(project.graph, was, known, packages, specifier)
 
     return query(project, connection, x, look)
 
 
-def _change(
-    project: Project, connection: Connection, specifier: str, *, purge: bool, confirm: str | None
-) -> Callable[[Applied], AbstractSet[str]]:
-    """Return a function that returns the applied revisions after a stamp, and checks that the stamp is confirmed."""
-    project.check_specifier(specifier)
-    protection = Protection(project.settings.protected).on(connection, confirm)
-    if purge or confirm is not None:
-        how = "deletes all version rows" if purge else "changes version rows"
-        protection.check(confirm, f"'ampho db-stamp {specifier}{' --purge' if purge else ''}' {how}.")
+def _command(specifier: str, *, purge: bool, verify: bool, x: Sequence[str]) -> str:
+    options = [" --verify"] * verify + [" --purge"] * purge + [" -x ..."] * bool(x)
+    return f"db-stamp {specifier}{''.join(options)}"
 
-    def change(before: Applied) -> AbstractSet[str]:
-        after = known_after_stamp(before, specifier)
-        if not before.known <= after:
-            protection.check(confirm, f"'ampho db-stamp {specifier}' removes applied revisions from the version table.")
-        return after
 
-    return change
+def _check_confirmed(
+    protection: Protection, command: str, was: Applied, known: AbstractSet[str], journal: Journal, *, purge: bool
+) -> None:
+    """Check that a stamp is confirmed, if it removes something from a protected database."""
+    removed = was.rows if purge else was.graph.sort(was.known - known)
+    what = "removes applied revisions from the version table" if removed else "removes no version rows"
+    names = f": {listed(removed, _SHOWN)}" if removed else ""
+    protection.check(
+        f"'ampho {command}' {'deletes all version rows' if purge else what}{names}.",
+        command,
+        lambda: journal.fingerprint([sorted(was.rows), sorted(known), purge]),
+        removes=purge or bool(removed),
+    )
 
 
 def _packages_of(graph: Graph, spec: Specifier) -> tuple[str, ...]:
@@ -213,6 +234,7 @@ def _write(
     purge: bool = False,
     described: Specifier | None = None,
     resolving: str | None = None,
+    check: Callable[[Applied, AbstractSet[str], Journal], None] = lambda was, known, journal: None,
     verify: Callable[[AbstractSet[str], MigrationContext], tuple[str, ...]] = lambda known, context: (),
 ) -> Stamped:
     """Record in the version table and the journal, in one transaction, which revisions are applied.
@@ -223,6 +245,7 @@ def _write(
     :param described: a specifier; each revision of its packages gets an entry in the journal that says whether it is
         applied, unless the journal already says so.
     :param resolving: the unfinished revision to resolve.
+    :param check: called with the state before the command, the applied revisions after it, and the journal.
     :param verify: called with the revisions that are applied after the command; returns notes, or raises an error.
     """
     graph = project.graph
@@ -236,6 +259,7 @@ def _write(
         before = Applied.from_rows(graph, (), journal) if purge else was
         advice.check_sound(before)
         known = change(before)
+        check(was, known, journal)
         notes = verify(known, context)
         after = before.graph.exact_rows(known)
         packages = set(_packages_of(graph, described)) if described else set[str]()

@@ -412,9 +412,10 @@ def test_the_name_that_confirms_is_the_servers(project: Project, database: Datab
         settings = {"SQLALCHEMY_ENGINE_OPTIONS": options, "AMPHO_PROTECTED": True}
         with facade(project, framework, ["core"], url, **settings) as each:
             each.call("upgrade")
-            said = f"protects the database {database.name}. To confirm, add --confirm {database.name}"
-            assert said in each.error_line("db-down", "base")
-            assert said in each.error_line("db-stamp", "base")
+            for command in ("db-down", "db-stamp"):
+                line = each.error_line(command, "base")
+                assert f"protects the database {database.name}, and without a terminal" in line
+                assert f"ampho {command} base --confirm {database.name}'" in line
             assert each.call("plan", "base", direction="downgrade").protected == database.name
             assert f"is not the name of the database {database.name}." in each.error_line(
                 "db-down", "base", "--confirm", "no_such_database"

@@ -384,14 +384,19 @@ def test_a_constraint_with_another_name_is_noted(project: Project, shop: Facade)
     )
 
 
-def test_a_protected_database_is_confirmed_before_it_is_compared(project: Project) -> None:
+def test_a_protected_database_is_confirmed_before_it_is_compared(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_shop(project)
     with facade(project, "flask", ["shop"], URLS["flask"], AMPHO_PROTECTED=True) as each:
         change(project, tables())
         each.call("stamp", "shop", verify=True)
-        assert "AMPHO_PROTECTED" in each.error_line("db-stamp", "shop_1", "--verify")
-        assert each.run("db-stamp", "shop_1", "--verify", "--confirm", "app.db").stderr.count("Superfluous:") == 1
-        assert each.run("db-stamp", "shop", "--purge", "--verify", "--confirm", "app.db").exit_code == 0
+        for words, exit_code, differences in (("shop_1 --verify", 1, 1), ("shop --verify --purge", 0, 0)):
+            error = json.loads(each.run("db-stamp", *words.split(), "--json").stdout)["error"]
+            assert error["type"] == "ProtectedError"
+            monkeypatch.setenv("AMPHO_CONFIRM", f"app.db:{error['fingerprint']}")
+            done = each.run("db-stamp", *words.split(), "--confirm", "app.db")
+            assert (done.exit_code, done.stderr.count("Superfluous:")) == (exit_code, differences)
 
 
 def test_a_database_of_several_and_another_version_table(project: Project) -> None:

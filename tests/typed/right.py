@@ -157,6 +157,7 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
             cascade=True,
             accept_sources=True,
             confirm="app",
+            fingerprint="3f9a1c02",
             agreed=plan,
             database="reports",
             x=X,
@@ -170,7 +171,16 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         str,
     )
     assert_type(
-        ampho.stamp("heads", verify=True, purge=True, confirm="app", database="reports", x=X, observer=OBSERVER),
+        ampho.stamp(
+            "heads",
+            verify=True,
+            purge=True,
+            confirm="app",
+            fingerprint="3f9a1c02",
+            database="reports",
+            x=X,
+            observer=OBSERVER,
+        ),
         Stamped,
     )
     assert_type(ampho.forget("blog", database="reports", x=X, observer=OBSERVER), Stamped)
@@ -292,6 +302,7 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
             cascade=True,
             accept_sources=True,
             confirm="app",
+            fingerprint="3f9a1c02",
             agreed=plan,
             database="reports",
             x=X,
@@ -307,7 +318,16 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
         str,
     )
     assert_type(
-        await ampho.stamp("heads", verify=True, purge=True, confirm="app", database="reports", x=X, observer=OBSERVER),
+        await ampho.stamp(
+            "heads",
+            verify=True,
+            purge=True,
+            confirm="app",
+            fingerprint="3f9a1c02",
+            database="reports",
+            x=X,
+            observer=OBSERVER,
+        ),
         Stamped,
     )
     assert_type(await ampho.forget("blog", database="reports", x=X, observer=OBSERVER), Stamped)

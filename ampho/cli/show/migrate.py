@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from shlex import quote
 
 import click
 
@@ -17,6 +18,7 @@ from ampho.cli.show.tables import Cell, Layout, draw
 from ampho.history.revision import id_prefix
 from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step
 from ampho.migrate.stamp import Stamped
+from ampho.settings import CONFIRM
 
 _BEFORE_QUESTION = 40  # the maximum number of steps listed before a question
 _WIDE_MESSAGE = 40  # the minimum width of a message next to other columns
@@ -77,7 +79,7 @@ def print_plan(plan: Plan, selected: Sequence[str] = (), *, before_question: boo
         say("If a step has no note, you asked for it, and it runs in a transaction.", err=stderr)
     if len(shown.steps) < len(plan.steps):
         say(f"and {len(plan.steps) - len(shown.steps)} more; --plan lists all of them", err=stderr)
-    for line in summary(plan):
+    for line in summary(plan, of_scripts=not before_question):
         say(line, err=stderr)
     for step in plan.steps:
         if source := step.revision.source:
@@ -162,8 +164,11 @@ def _color(step: Step) -> str:
     return "yellow" if step.in_transaction in _TRANSACTIONS else ""
 
 
-def summary(plan: Plan) -> list[str]:
-    """Return lines on what is unusual about a plan as a whole."""
+def summary(plan: Plan, *, of_scripts: bool = True) -> list[str]:
+    """Return lines on what is unusual about a plan as a whole.
+
+    :param of_scripts: whether to say what a script needs to run the plan.
+    """
     lines = []
     if plan.along:
         many = [sum(step.revision.package == package for step in plan.steps) for package in plan.along]
@@ -186,4 +191,6 @@ def summary(plan: Plan) -> list[str]:
         lines.append("The databases do not share a transaction: if one fails, the others keep what was applied")
     if plan.protected:
         lines.append(f"The database {plan.protected} is protected: you must confirm its name")
+        if of_scripts:
+            lines.append(f"Without a terminal, also set {CONFIRM}={quote(f'{plan.protected}:{plan.fingerprint}')}")
     return lines
