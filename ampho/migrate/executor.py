@@ -289,7 +289,9 @@ class Executor:
         try:
             with (
                 others.watched(),
-                repeating_ddl(connection, partial(self._may_repeat, others), self._forget_retries),
+                repeating_ddl(
+                    connection, partial(self._may_wait, others), partial(self._may_repeat, others), self._forget_retries
+                ),
                 _keeping_tables(connection, transaction) as tables,
             ):
                 migrating = MigratingConnection(connection, transaction, others, tables)
@@ -341,11 +343,18 @@ class Executor:
         self._observers.notify(Observer.retrying, running.step, seconds)
         return seconds
 
+    def _may_wait(self, others: OtherConnections) -> bool:
+        """Return whether another process may have the lock of a statement, and the statement may be tried again."""
+        return (
+            self._running is not None
+            and self.project.settings.statement_lock_timeout is not None
+            and not others.has_open
+        )
+
     def _may_repeat(self, others: OtherConnections, error: BaseException) -> bool:
         """Pause, and return True, if a DDL statement could not get a lock that another process holds."""
         running = self._running
-        may_retry = self.project.settings.statement_lock_timeout is not None and self._retries < _RETRIES
-        if running is None or not may_retry or not is_lock_timeout(error) or others.has_open:
+        if not (is_lock_timeout(error) and self._may_wait(others)) or running is None or self._retries >= _RETRIES:
             return False
         pause(self.connection, self._next_pause(running))
         self._observers.notify(Observer.started, running.step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,12 @@ BOOK = f"op.create_table('book', {ID})"
 ISBN = "op.add_column('book', sa.Column('isbn', sa.String(13)))"
 TIMEOUT = {"postgresql": 0.2, "mariadb": 1}
 READ = {"postgresql": "SELECT current_setting('lock_timeout')", "mariadb": "SELECT @@SESSION.lock_wait_timeout"}
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let MariaDB wait for a lock soon, instead of trying to get it for some seconds."""
+    monkeypatch.setattr("ampho.migrate.ddl._TRYING", 0.1)
 
 
 class Recorder(Observer):
@@ -219,6 +226,32 @@ def test_ddl_after_other_ddl_is_executed_again(project: Project, database: Datab
         assert set(recorder.heard[:-1]) == {"retrying core_2"}
         assert recorder.heard[-1] == "applied core_2"
         assert [str(entry.outcome) for entry in each.call("log")] == ["done", "done"]
+
+
+@pytest.mark.drivers("mariadb")
+def test_ddl_gets_its_lock_without_stopping_the_app(
+    project: Project, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the statement waited, both writes would wait behind it; the first one would also be a deadlock."""
+    monkeypatch.setattr("ampho.migrate.ddl._TRYING", 20)
+    write(project)
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["core"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=1) as each:
+        each.call("upgrade")
+        project.revision("core", "core_2", "core_1", upgrade=ISBN)
+        recorder = Recorder()
+        with used(database) as connection:
+            run = threading.Thread(target=each.call, args=["upgrade"], kwargs={"observer": recorder})
+            run.start()
+            time.sleep(1)
+            begun = time.monotonic()
+            connection.execute(text("INSERT INTO book (id) VALUES (1)"))
+            database.run("INSERT INTO book (id) VALUES (2)")
+            assert time.monotonic() - begun < 0.9
+            assert not recorder.heard
+        run.join(30)
+        assert recorder.heard == ["applied core_2"]
+        assert database.query("SELECT id, isbn FROM book ORDER BY id") == [(1, None), (2, None)]
 
 
 @pytest.mark.drivers("mariadb+pymysql")
