@@ -26,15 +26,17 @@ HIDDEN = "'...'"
 # This expression splits SQL into statements. An unterminated literal does not match, so that no statement is missed.
 _TOKENS = re.compile(
     r"""(?P<text>'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|(?P<name>"(?:[^"]|"")*"|`[^`]*`|\[[^\]\n]*\])"""
-    r"""|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<end>;)""",
-    re.DOTALL,
+    r"""|(?P<comment>--[^\n]*|/\*.*?\*/|^[ \t]*\#[ \t][^\n]*)|(?P<end>;)""",  # MySQL's comments begin with "#", too
+    re.DOTALL | re.MULTILINE,
 )
 
 _NAME = r"[^\s;(),]+"
 _NAMES = rf"(?P<names>{_NAME}(?:\s*,\s*{_NAME})*)"
 _DROPS = re.compile(rf"\s*DROP\s+(?P<kind>TABLE|SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?{_NAMES}", re.IGNORECASE)
 _EMPTIES = re.compile(
-    rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|DELETE\s+FROM(?!.*\bWHERE\b))\s+{_NAMES}", re.IGNORECASE | re.DOTALL
+    rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|DELETE\s+FROM(?:\s+ONLY)?(?!.*\bWHERE\b(?!\s+(?:1\s*=\s*1|1|TRUE)\s*\Z)))"
+    rf"\s+{_NAMES}",
+    re.IGNORECASE | re.DOTALL,
 )
 _ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
 _NO_COLUMN = "CONSTRAINT|PRIMARY|FOREIGN|INDEX|KEY|CHECK|NOT|DEFAULT|IDENTITY|EXPRESSION|SYSTEM|TABLE"

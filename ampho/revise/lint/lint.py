@@ -196,11 +196,14 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
         message = f"squawk did not check this revision. {checked.sql}"
         yield checked.violation(NO_SQL, message, at=int(at["line"]) if at else 0)
     yield from _lost(checked)
-    yield from _changed(drafted, checked, earlier)
+    changed = list(_changed(drafted, checked, earlier))
+    yield from changed
+    seen = {(one.rule, one.line) for one in changed}
     for number, statement in enumerate(checked.statements):
         if number not in checked.new:
             for rule, message, help_ in found_in(statement, checked.statements[:number], drafted.server):
-                yield checked.violation(rule, message, help_, statement)
+                if rule != NOT_NULL or (rule, statement.line) not in seen:
+                    yield checked.violation(rule, message, help_, statement)
     if why := code.why_irreversible(checked.defined):
         downgrade = checked.defined.get("downgrade") or checked.upgrade
         yield checked.violation(IRREVERSIBLE, why, code.REVERT_HELP, getattr(downgrade, "lineno", 1))
@@ -238,7 +241,8 @@ def _squawk(drafted: Draft, checked: Sequence[_Checked], found: Iterable[Violati
     lost = {(one.revision, one.statement) for one in found if one.rule == DATA_LOSS}
     rendered = [(each, each.sql.sql) for each in checked if isinstance(each.sql, Excerpt)]
     version = ".".join(map(str, drafted.server.version))
-    timeout, has_timeout = drafted.project.settings.statement_lock_timeout or 0, False
+    timeout = drafted.project.settings.statement_lock_timeout or 0
+    is_timeout_known = bool(timeout)
     for one in squawk.run([sql for _, sql in rendered], version, timeout):
         each, _ = rendered[one.number]
         numbers = [number for number, statement in enumerate(each.statements) if statement.end > one.place]
@@ -247,9 +251,10 @@ def _squawk(drafted: Draft, checked: Sequence[_Checked], found: Iterable[Violati
         statement = each.statements[numbers[0]]
         before = [*each.earlier, *each.statements[: numbers[0]]]
         if squawk.is_about_timeouts(one.rule):
-            if has_timeout:
-                continue
-            has_timeout = True
+            if not is_timeout_known:
+                is_timeout_known = True
+                yield each.violation(one.rule, one.message, squawk.TIMEOUT_HELP, statement)
+            continue
         is_reported = _LOSES.match(one.rule) and (each.revision.id, statement.text) in lost
         if not is_reported and squawk.is_dangerous(one.rule, statement, before):
             yield each.violation(one.rule, one.message, one.help, statement)

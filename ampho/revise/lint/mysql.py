@@ -104,7 +104,7 @@ def _added(
     if index := re.match(r"ADD (FULLTEXT|SPATIAL)\b", words):
         yield _index(index[1])
     elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?FOREIGN KEY", words):
-        if _checks_keys(earlier):
+        if checks_keys(earlier):
             yield _Effect("COPY", "adds a foreign key", _CHECK_ROWS)
     elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?CHECK\b", words):
         if is_mariadb or version >= (8, 0, 16):  # MySQL ignored the constraint before
@@ -131,14 +131,15 @@ def _added_column(words: str, version: tuple[int, ...], *, is_mariadb: bool) -> 
     elif re.search(r"\bDEFAULT ?\(? ?(?:UUID|RAND|RANDOM_BYTES|SYS_GUID|NEXTVAL|NEXT VALUE)\b", words):
         remedy = "Add the column without a default, fill it in batches, and then set the default."
         yield _Effect("COPY", "adds a column with another value for each row", remedy)
-    elif " UNIQUE" in words or " PRIMARY KEY" in words:
+    elif re.search(r"\b(?:UNIQUE|PRIMARY KEY)\b", words):
         yield _Effect("REBUILD", "adds a column with an index", "Add the column first, and then the index.")
     elif not is_instant or (re.search(r" (?:FIRST|AFTER \S+)$", words) and not is_anywhere):
         remedy = "Add it as the last column." if is_instant else ""
         yield _Effect("REBUILD", "adds a column", remedy)
 
 
-def _checks_keys(earlier: list[Statement]) -> bool:
+def checks_keys(earlier: list[Statement]) -> bool:
+    """Return whether a new foreign key is checked: whether earlier statements leave ``foreign_key_checks`` on."""
     settings = [found["on"].upper() for each in earlier if (found := _UNCHECKED.match(each.bare))]
     return not settings or settings[-1] not in ("0", "OFF")
 

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from ampho.history.sql import unquoted
 from ampho.revise.lint import mysql
+from ampho.revise.lint.code import NULL_HELP
 from ampho.revise.lint.report import (
     BLOCKS_WRITES,
     BREAKS_RELEASE,
     EXISTING_ROWS,
+    NOT_NULL,
     REBUILDS_TABLE,
     WHOLE_TABLE,
 )
@@ -39,14 +41,16 @@ class Found(NamedTuple):
 
 _ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
 _RENAMES = re.compile(
-    rf"\bRENAME\s+(?:TO|AS)\s|\bRENAME\s+COLUMN\s+(?P<column>{NAME})\s"
-    rf"|\bCHANGE\s+(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?(?P<old>{NAME})\s+(?P<new>{NAME})\s|\A\s*RENAME\s+TABLE\s",
+    rf"\bRENAME\s+(?:TO|AS)\s|\bRENAME\s+(?:COLUMN\s+)?(?P<column>(?!(?:INDEX|KEY|CONSTRAINT)\s){NAME})\s+TO\s+(?P<to>{NAME})"
+    rf"|\A\s*ALTER\s+TABLE\s+{NAME}\s+RENAME\s+{NAME}\s*\Z|\bCHANGE\s+(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?(?P<old>{NAME})\s+(?P<new>{NAME})\s|\A\s*RENAME\s+TABLE\s",
     re.IGNORECASE,
 )
 _UNIQUE = re.compile(r"\A\s*CREATE\s+UNIQUE\s+INDEX\b|\bADD\s.*\bUNIQUE\b|\bADD\b.*\bPRIMARY\s+KEY\b", re.I | re.S)
 _FOREIGN = re.compile(r"\bADD\s.*\bFOREIGN\s+KEY\b", re.IGNORECASE | re.DOTALL)
 _CHECK = re.compile(r"\bADD\s+CONSTRAINT\s.*\bCHECK\s*\(|\bADD\s+CHECK\s*\(", re.IGNORECASE | re.DOTALL)
 _ADDS_COLUMN = re.compile(r"\bADD\s+(?:COLUMN\s+)(?P<column>.*)", re.IGNORECASE | re.DOTALL)
+_REQUIRES = re.compile(r"\bADD\s+(?!CONSTRAINT\b|CHECK\b)(?P<column>.*\bNOT\s+NULL\b.*)", re.IGNORECASE | re.DOTALL)
+_HAS_VALUE = re.compile(r"\b(?:DEFAULT|GENERATED|AS|AUTO_INCREMENT|PRIMARY\s+KEY)\b", re.IGNORECASE)
 _SQLITE_DEFAULT = re.compile(r"\bDEFAULT\s*(?:\(\s*(?![\s'\d.)+-])|CURRENT_)", re.IGNORECASE)
 _CLEANS = re.compile(r"\s*(?:DELETE|UPDATE)\b", re.IGNORECASE)
 
@@ -104,6 +108,10 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
     else:
         yield from _renames(statement)
         yield from _fails_on_rows(statement, earlier, server)
+        required = _REQUIRES.search(statement.bare)
+        if required and _ALTERS.match(statement.bare) and not _HAS_VALUE.search(required["column"]):
+            message = "It adds a column that must not be NULL and has no default, so it may fail on a table with rows."
+            yield Found(NOT_NULL, message, NULL_HELP)
     if server.backend in ("mysql", "mariadb"):
         alteration = mysql.alteration(statement, earlier, server.version, is_mariadb=server.backend == "mariadb")
         if alteration and alteration.blocks:
@@ -120,8 +128,11 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
 
 def _renames(statement: Statement) -> Iterator[Found]:
     rename = _RENAMES.search(statement.bare)
-    if rename and not (rename["old"] and unquoted(rename["old"]) == unquoted(rename["new"])):
-        what = "column" if rename["column"] or rename["old"] else "table"
+    if not rename:
+        return
+    old, new = rename["column"] or rename["old"] or "", rename["to"] or rename["new"] or ""
+    if not old or unquoted(old) != unquoted(new):
+        what = "column" if old else "table"
         yield Found(
             BREAKS_RELEASE,
             f"It renames a {what}, which the release that is running still uses by its old name.",
@@ -139,7 +150,7 @@ def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Serve
     if server.backend == "sqlite" and column and _SQLITE_DEFAULT.search(column["column"]):
         message = "It adds a column whose default is not a constant, which SQLite refuses if the table has rows."
         yield Found(EXISTING_ROWS, message, "Add the column without the default, and fill it.")
-    elif _FOREIGN.search(bare):
+    elif _FOREIGN.search(bare) and mysql.checks_keys(earlier):
         what, remedy = "refers to a row that does not exist", "Look for such rows, and mend them first."
     elif _CHECK.search(bare):
         what, remedy = "breaks the condition", "Look for such rows, and mend them first."

@@ -23,6 +23,7 @@ _WIDENS = frozenset({"ban-drop-not-null", "ban-drop-constraint"})
 """Rules about changes that accept more values than before, which neither block the app nor break a release."""
 
 _TIMEOUTS = re.compile(r"require-.*timeout")
+TIMEOUT_HELP = "Set AMPHO_STATEMENT_LOCK_TIMEOUT to a few seconds."
 _TYPE = "changing-column-type"
 _NOT_NULL = "adding-not-nullable-field"
 _STRINGS = frozenset({"STRING", "VARCHAR", "TEXT", "UNICODE", "UNICODETEXT"})
@@ -118,7 +119,7 @@ def is_dangerous(rule: str, statement: Statement, earlier: Sequence[Statement]) 
 
 
 def is_about_timeouts(rule: str) -> bool:
-    """Return whether a rule asks for a timeout, which is a setting, and not a property of a single statement."""
+    """Return whether a rule asks for a timeout, which is a setting of the app, and not a matter of each statement."""
     return bool(_TIMEOUTS.match(rule))
 
 
