@@ -196,14 +196,11 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
         message = f"squawk did not check this revision. {checked.sql}"
         yield checked.violation(NO_SQL, message, at=int(at["line"]) if at else 0)
     yield from _lost(checked)
-    changed = list(_changed(drafted, checked, earlier))
-    yield from changed
-    seen = {(one.rule, one.line) for one in changed}
+    yield from _changed(drafted, checked, earlier)
     for number, statement in enumerate(checked.statements):
         if number not in checked.new:
             for rule, message, help_ in found_in(statement, checked.statements[:number], drafted.server):
-                if rule != NOT_NULL or (rule, statement.line) not in seen:
-                    yield checked.violation(rule, message, help_, statement)
+                yield checked.violation(rule, message, help_, statement)
     if why := code.why_irreversible(checked.defined):
         downgrade = checked.defined.get("downgrade") or checked.upgrade
         yield checked.violation(IRREVERSIBLE, why, code.REVERT_HELP, getattr(downgrade, "lineno", 1))

@@ -16,6 +16,9 @@ from ampho.revise.lint.statements import NAME, Statement
 
 _TABLE = re.compile(rf"\s*ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?{NAME}\s+", re.IGNORECASE)
 _CREATES_INDEX = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?P<kind>FULLTEXT|SPATIAL)\s+INDEX\s", re.IGNORECASE)
+_ADDS_BOTH = re.compile(
+    r"(?=.*\b(?:ADD|DROP)\s+COLUMN\b)(?=.*\bADD\s+(?:UNIQUE\s+)?(?:INDEX|KEY)\b)\s*ALTER\b", re.IGNORECASE | re.DOTALL
+)
 _OPTIMIZES = re.compile(r"\s*OPTIMIZE\s+TABLE\s", re.IGNORECASE)
 _CLAUSES = re.compile(r",(?![^()]*\))")
 _UNCHECKED = re.compile(r"\s*SET\s+(?:SESSION\s+|@@(?:SESSION\.)?)?FOREIGN_KEY_CHECKS\s*(:?=)\s*(?P<on>\w+)", re.I)
@@ -27,6 +30,7 @@ _CHECK_ROWS = (
 
 _TEXTS = {"STRING": "VARCHAR", "UNICODE": "VARCHAR", "NVARCHAR": "VARCHAR", "UNICODETEXT": "TEXT"}
 _INTS = {"INTEGER": "INT", "BIGINTEGER": "BIGINT", "SMALLINTEGER": "SMALLINT", "BOOLEAN": "BOOL", "NUMERIC": "DECIMAL"}
+_SIZELESS = ("INT", "BIGINT", "SMALLINT", "TINYINT", "MEDIUMINT", "BOOL", "DATE", "TEXT", "JSON", "DOUBLE", "FLOAT")
 _BYTES = 4  # of a character in utf8mb4
 
 
@@ -82,6 +86,8 @@ def _effects(
     elif _OPTIMIZES.match(bare):
         yield _Effect("REBUILD", "optimizes the table")
     table = _TABLE.match(bare)
+    if _ADDS_BOTH.search(bare):
+        yield _Effect("REBUILD", "changes columns and indexes at once", "Use a statement for each.")
     for clause in _CLAUSES.split(bare[table.end() :]) if table else ():
         words = " ".join(clause.upper().split())
         if words.startswith("ADD"):
@@ -204,8 +210,14 @@ def _is_cheap(old: ast.expr | None, new: ast.expr, version: tuple[int, ...], *, 
         values = [[string(each) for each in node.args] if isinstance(node, ast.Call) else [] for node in (old, new)]
         return bool(values[0]) and values[1][: len(values[0])] == values[0]
     if before == "VARCHAR":
-        is_class_same = limit(old) * _BYTES > 255 or limit(new) * _BYTES <= 255
-        return limit(new) >= limit(old) and (is_class_same or (is_mariadb and version >= (10, 4, 3)))
-    return before not in ("CHAR", "DECIMAL", "BINARY", "VARBINARY", "BIT", "DATETIME", "TIMESTAMP", "TIME") and (
-        not isinstance(old, ast.Call) or not isinstance(new, ast.Call) or (not old.args and not new.args)
-    )
+        old_size, new_size = limit(old) * _BYTES, limit(new) * _BYTES
+        # The length needs a second byte from 256 bytes on. MariaDB 10.4.3 can tell both forms apart below 128 bytes.
+        is_same_form = old_size > 255 or new_size <= 255 or (is_mariadb and version >= (10, 4, 3) and old_size < 128)
+        return new_size >= old_size and is_same_form
+    return before in _SIZELESS and _flags(old) == _flags(new)
+
+
+def _flags(type_: ast.expr) -> set[str]:
+    """Return the options of a type, except the display width of an integer."""
+    words = type_.keywords if isinstance(type_, ast.Call) else ()
+    return {ast.unparse(word) for word in words if word.arg != "display_width"}

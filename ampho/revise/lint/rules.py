@@ -108,10 +108,7 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
     else:
         yield from _renames(statement)
         yield from _fails_on_rows(statement, earlier, server)
-        required = _REQUIRES.search(statement.bare)
-        if required and _ALTERS.match(statement.bare) and not _HAS_VALUE.search(required["column"]):
-            message = "It adds a column that must not be NULL and has no default, so it may fail on a table with rows."
-            yield Found(NOT_NULL, message, NULL_HELP)
+        yield from _requires(statement)
     if server.backend in ("mysql", "mariadb"):
         alteration = mysql.alteration(statement, earlier, server.version, is_mariadb=server.backend == "mariadb")
         if alteration and alteration.blocks:
@@ -138,6 +135,14 @@ def _renames(statement: Statement) -> Iterator[Found]:
             f"It renames a {what}, which the release that is running still uses by its old name.",
             f"Add a new {what}, copy the data, and drop the old {what} in a later release.",
         )
+
+
+def _requires(statement: Statement) -> Iterator[Found]:
+    """Yield the column that SQL in text adds; calls of ``add_column()`` say more than the SQL."""
+    required = _REQUIRES.search(statement.bare) if _ALTERS.match(statement.bare) else None
+    if required and not statement.is_added and not _HAS_VALUE.search(required["column"]):
+        message = "It adds a column that must not be NULL and has no default, so it may fail on a table with rows."
+        yield Found(NOT_NULL, message, NULL_HELP)
 
 
 def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[Found]:

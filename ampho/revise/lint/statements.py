@@ -40,6 +40,7 @@ class Statement:
     :ivar line: the line of the revision file that it is from; 0 if it is not known.
     :ivar end: where it ends in the SQL of the revision.
     :ivar alters: the calls of ``alter_column()`` on that line.
+    :ivar is_added: whether the line calls ``add_column()``.
     """
 
     bare: str
@@ -47,6 +48,7 @@ class Statement:
     line: int
     end: int = 0
     alters: tuple[ast.Call, ...] = ()
+    is_added: bool = False
 
     @property
     def table(self) -> str:
@@ -57,13 +59,14 @@ class Statement:
 
 def written(excerpt: Excerpt, upgrade: ast.stmt | None) -> list[Statement]:
     """Return the statements in the SQL of a revision."""
-    alters = [node for node in _calls(upgrade) if called(node) == "alter_column"]
+    calls = _calls(upgrade)
     found = list[Statement]()
     for bare, text, end in statements(excerpt.sql):
         line = excerpt.line_at(end - 1)
-        on_line = tuple(call for call in alters if call.lineno <= line <= (call.end_lineno or call.lineno))
+        here = [call for call in calls if call.lineno <= line <= (call.end_lineno or call.lineno)]
+        alters = tuple(call for call in here if called(call) == "alter_column")
         if text:
-            found.append(Statement(bare, text, line, end, on_line))
+            found.append(Statement(bare, text, line, end, alters, any(called(call) == "add_column" for call in here)))
     return found
 
 
