@@ -240,6 +240,8 @@ class Commands:
         asks: bool = False,
         rename: Iterable[str] = (),
         fill: Iterable[str] = (),
+        safe: bool = False,
+        safe_above: int | None = None,
         depends_on: Iterable[str] = (),
         head: str | None = None,
         splice: bool = False,
@@ -261,6 +263,8 @@ class Commands:
             and if there are questions, nothing is written. If not, the questions become warnings.
         :param rename: renames, such as ``users.name=full_name``; ``users.name=`` says that the column was not renamed.
         :param fill: values for existing rows, such as ``users.age=0``.
+        :param safe: whether to change existing tables with :mod:`ampho.operations`, which do not block the app.
+        :param safe_above: the same, but only for tables that have more than this number of rows.
         :param depends_on: as for :meth:`revision`, only for a single package. The same applies to ``head``, ``splice``,
             and ``rev_id``.
         :param database: the databases to compare with; by default, a package that lives in several databases is
@@ -298,6 +302,7 @@ class Commands:
                     scratch=scratch,
                     rename=renames[name],
                     fill=fills[name],
+                    safe_above=-1 if safe and safe_above is None else safe_above,
                     x=x,
                     observer=on.observer,
                 ),

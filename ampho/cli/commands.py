@@ -217,6 +217,13 @@ def db_adopt(
     help="With -a, a value for existing rows of a column that must not be NULL, such as users.age=0; for a dropped"
     " column, the downgrade uses it. Repeatable.",
 )
+@click.option("--safe", is_flag=True, help="With -a, change existing tables in ways that do not block the app.")
+@click.option(
+    "--safe-above",
+    type=click.IntRange(0),
+    metavar="ROWS",
+    help="With -a, the same, but only for tables with more rows.",
+)
 @_scratch
 @_on_database
 def db_rev(
@@ -233,6 +240,8 @@ def db_rev(
     dry_run: bool,
     rename: tuple[str, ...],
     fill: tuple[str, ...],
+    safe: bool,
+    safe_above: int | None,
     scratch: bool,
     x: tuple[str, ...],
 ) -> None:
@@ -250,9 +259,18 @@ def db_rev(
         )
     if package is None and (depends_on or head is not None or splice or rev_id is not None):
         raise click.UsageError("--depends-on, --head, --splice, and --rev-id need a PACKAGE.")
-    if (dry_run or rename or fill or databases(ctx)) and not autogenerate:
-        given = "--dry-run" if dry_run else "--rename" if rename else "--fill" if fill else "--database"
-        raise click.UsageError(f"{given} requires --autogenerate.")
+    of_autogenerate = {
+        "--dry-run": dry_run,
+        "--rename": rename,
+        "--fill": fill,
+        "--safe": safe,
+        "--safe-above": safe_above is not None,
+        "--database": databases(ctx),
+    }
+    if not autogenerate and (given := [option for option, value in of_autogenerate.items() if value]):
+        raise click.UsageError(f"{given[0]} requires --autogenerate.")
+    if scratch and safe_above is not None:
+        raise click.UsageError("--safe-above counts the rows of the app's database, so it excludes --scratch.")
     if package is not None and not autogenerate:
         new = call(
             ctx,
@@ -281,6 +299,8 @@ def db_rev(
                 asks=asks,
                 rename=rename,
                 fill=fill,
+                safe=safe,
+                safe_above=safe_above,
                 depends_on=depends_on,
                 head=head,
                 splice=splice,

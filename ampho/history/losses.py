@@ -16,7 +16,7 @@ _INTEGERS = frozenset({"INTEGER", "BIGINTEGER", "BIGINT", "MEDIUMINT", "SMALLINT
 _NUMBERS = _INTEGERS | {"NUMERIC", "DECIMAL", "FLOAT", "REAL", "DOUBLE", "DOUBLE_PRECISION", "BOOLEAN"}
 _STRINGS = frozenset({"STRING", "VARCHAR", "NVARCHAR", "CHAR", "NCHAR", "TEXT", "UNICODE", "UNICODETEXT"})
 _TIMES = frozenset({"DATETIME", "TIMESTAMP"})
-_SAFE = frozenset({"add_column", "alter_column", "drop_index"}) | {
+_SAFE = frozenset({"add_column", "alter_column", "drop_constraint", "drop_index"}) | {
     f"create_{kind}" for kind in ("check_constraint", "foreign_key", "index", "unique_constraint")
 }
 

@@ -4,7 +4,12 @@ Each is called in ``upgrade()`` or ``downgrade()``, like the functions of ``alem
 """
 
 from ampho.operations.columns import add_column, alter_column
-from ampho.operations.constraints import create_check_constraint, create_foreign_key, create_unique_constraint
+from ampho.operations.constraints import (
+    create_check_constraint,
+    create_foreign_key,
+    create_unique_constraint,
+    drop_constraint,
+)
 from ampho.operations.indexes import create_index, drop_index
 
 __all__: list[str] = [
@@ -14,5 +19,6 @@ __all__: list[str] = [
     "create_foreign_key",
     "create_index",
     "create_unique_constraint",
+    "drop_constraint",
     "drop_index",
 ]

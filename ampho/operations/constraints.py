@@ -128,6 +128,33 @@ def create_unique_constraint(
         batch.create_unique_constraint(name, list(columns), **kw)
 
 
+def drop_constraint(
+    constraint_name: str,
+    table_name: str,
+    type_: str | None = None,
+    *,
+    schema: str | None = None,
+) -> None:
+    """Drop a constraint, on PostgreSQL in a transaction of its own, so that the locks on its tables are short.
+
+    The transaction of the revision is committed. If the revision runs again, a missing constraint is no error. On other
+    databases, this is ``op.drop_constraint()``, whose parameters it has; SQLite rebuilds the table.
+
+    :param constraint_name: the name.
+    :param table_name: the table.
+    :param type_: ``foreignkey``, ``unique``, or ``check``, which MariaDB and MySQL need.
+    :param schema: the schema of the table.
+    """
+    server = postgres()
+    if server is None:
+        with op.batch_alter_table(table_name, schema=schema) as batch:
+            batch.drop_constraint(constraint_name, type_=type_)
+        return
+    with server.repeatable():
+        op.drop_constraint(constraint_name, table_name, type_=type_, schema=schema, if_exists=True)
+        server.commit()
+
+
 def add_foreign_key(server: Server, constraint: ForeignKeyConstraint) -> bool:
     """Add a foreign key, unless it exists; return False if PostgreSQL cannot do that without blocking the app."""
     if server.is_partitioned(server.table(constraint)):

@@ -108,7 +108,9 @@ def build_index(server: Server, operation: CreateIndexOp) -> bool:
 
 
 def _drop(server: Server, index: Index) -> None:
-    server.run(f"DROP INDEX CONCURRENTLY IF EXISTS {server.preparer.format_index(index)}")
+    name, schema = server.preparer.format_index(index), index.table.schema if index.table is not None else None
+    place = f"{server.preparer.quote_schema(schema)}." if schema else ""
+    server.run(f"DROP INDEX CONCURRENTLY IF EXISTS {place}{name}")
 
 
 def _check_equal(server: Server, operation: CreateIndexOp, table: str, found: Row[Any]) -> None:

@@ -56,11 +56,10 @@ DOWN = """
 with op.batch_alter_table("orders") as batch:
     batch.drop_column("kind")
     batch.drop_column("since")
-    batch.drop_constraint("fk_orders_shop", type_="foreignkey")
-    batch.drop_constraint("ck_orders_total", type_="check")
     batch.alter_column("note", existing_type=sa.String(50), nullable=True, server_default=None)
-with op.batch_alter_table("shops") as batch:
-    batch.drop_constraint("uq_shops_code", type_="unique")
+{op}drop_constraint("fk_orders_shop", "orders", type_="foreignkey")
+{op}drop_constraint("ck_orders_total", "orders", "check")
+{op}drop_constraint("uq_shops_code", "shops", "unique")
 {op}drop_index("ix_orders_both", "orders")
 {op}drop_index("ix_orders_note", "orders")
 {op}create_index("ix_orders_old", "orders", ["note"])
@@ -82,7 +81,9 @@ def without_labels(schema: dict[str, Any]) -> dict[str, Any]:
     return eval(text.replace(", 'sent', 'paid', \"100%'s\"", ", 'paid'"))  # type: ignore[no-any-return]
 
 
-@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers(
+    "sqlite+pysqlite", "sqlite+aiosqlite", "postgresql+psycopg", "postgresql+asyncpg", "mariadb+pymysql"
+)
 def test_the_operations_do_what_those_of_alembic_do(project: Project, database: Database) -> None:
     framework = "quart" if database.is_async else "flask"
     plain = None
@@ -152,7 +153,7 @@ def test_the_sql_does_the_same(project: Project, database: Database) -> None:
 
 # ---- Runs that end halfway ----
 
-STRIDE = 1 if os.environ.get("AMPHO_BOUNDARIES") == "all" else 5
+STRIDE = 1 if os.environ.get("AMPHO_BOUNDARIES") == "all" else 6
 
 
 @contextmanager
@@ -336,9 +337,8 @@ def test_an_app_writes_while_the_operations_run(project: Project, database: Data
 
 @pytest.mark.drivers("postgresql+psycopg")
 @pytest.mark.usefixtures("unmeasured")
-@pytest.mark.parametrize("name", LONG)
-def test_an_app_waits_for_the_plain_operations(project: Project, database: Database, name: str) -> None:
-    write(project, LONG[name], tables=TABLES + SLOW, plain=True)
+def test_an_app_waits_for_the_plain_operations(project: Project, database: Database) -> None:
+    write(project, LONG["check"], tables=TABLES + SLOW, plain=True)
     with facade(project, "flask", ["shop"], database.url) as each:
         each.call("upgrade", "shop_1")
         assert longest_wait(database, each) > 0.8

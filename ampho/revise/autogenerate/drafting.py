@@ -13,8 +13,9 @@ from ampho.migrate.project import Project
 from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.describe import Change, describe
-from ampho.revise.autogenerate.write.directives import apply_hook, prepare, preset
+from ampho.revise.autogenerate.write.directives import apply_hook, has_hook, prepare, preset
 from ampho.revise.autogenerate.write.render import body
+from ampho.revise.autogenerate.write.safe import SafeOperations
 from ampho.revise.autogenerate.write.sequence import in_order
 from ampho.revise.writer import Draft, Wish, draft_revision, not_implied, single_revision
 
@@ -27,6 +28,7 @@ class Drafting:
     :ivar rows: the version rows of the database.
     :ivar warn: a function that reports a warning.
     :ivar graph: the history, with the revisions that have been prepared.
+    :ivar safe: replaces operations that would block the app, if the options ask for that.
     :ivar drafts: the files of these revisions.
     :ivar changes: what the revisions of each package change.
     """
@@ -37,6 +39,7 @@ class Drafting:
     rows: tuple[str, ...]
     warn: Callable[[str], None]
     graph: Graph
+    safe: SafeOperations | None = None
     drafts: list[Draft] = field(default_factory=list)
     changes: dict[str, list[Change]] = field(default_factory=dict)
     _created: set[str] = field(default_factory=set)
@@ -51,7 +54,17 @@ class Drafting:
             left_out = self._leave_out(part)
             values = preset(part, self.wish, self.graph)
             for changes in apply_hook(part, self.rows, values):
-                self._add(changes, values, left_out)
+                for each in self._split(changes):
+                    self._add(each, values, left_out)
+
+    def _split(self, changes: Changes) -> list[Changes]:
+        """Split changes if that is needed, unless the user's hook or the options are about a single revision."""
+        is_whole = self.safe is None or has_hook(changes) or self.wish.rev_id is not None
+        parts = [changes] if self.safe is None or is_whole else self.safe.split(changes)
+        for part in parts:
+            if self.safe is not None:
+                self.safe.replace(part)
+        return parts
 
     def _add(self, changes: Changes, values: Wish, left_out: set[str]) -> None:
         last = self._last.get(changes.package)

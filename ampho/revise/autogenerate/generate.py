@@ -23,6 +23,7 @@ from ampho.revise.autogenerate.operations.describe import Change, code_of, descr
 from ampho.revise.autogenerate.owners.ownership import Ownership, find_owners
 from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
 from ampho.revise.autogenerate.write.directives import apply_hook, has_hook, preset
+from ampho.revise.autogenerate.write.safe import SafeOperations
 from ampho.revise.replay import replay, replay_back
 from ampho.revise.writer import Draft, Wish, check_message, single_revision, write_drafts
 from ampho.settings import DEFAULT_DATABASE
@@ -108,6 +109,7 @@ def compare(
     scratch: bool = False,
     rename: Iterable[str] = (),
     fill: Iterable[str] = (),
+    safe_above: int | None = None,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Compared:
@@ -119,6 +121,8 @@ def compare(
 
     :param are_named: whether the user named the packages; if not, these are all that live in the database.
     :param scratch: whether the database is a throwaway database, on which the histories run first.
+    :param safe_above: the number of rows above which a table is changed by the operations of ``ampho.operations``;
+        -1 for all tables, and None for no table.
     """
     named = packages if are_named else ()
     names = _names(project, packages, wish, are_named=are_named)
@@ -133,7 +137,8 @@ def compare(
         warn_of_uncompared(project, comparison, warn)
         differing = [name for name, changes in comparison.packages.items() if not changes.is_empty]
         _warn_of_no_models(project, comparison.owners, named or differing, warn)
-        drafting = Drafting(project, comparison, wish, rows, warn, graph)
+        safe = None if safe_above is None else SafeOperations(connection, safe_above)
+        drafting = Drafting(project, comparison, wish, rows, warn, graph, safe)
         drafting.add(names if are_named else _writable(project, names, differing, warn))
         moved = comparison.owners.moved()
         in_order = dict.fromkeys([*(draft.revision.package for draft in drafting.drafts), *names])

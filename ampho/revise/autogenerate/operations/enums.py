@@ -17,6 +17,7 @@ from alembic.operations import ops
 from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import ENUM
 
+from ampho.operations.columns import label_statements
 from ampho.revise.autogenerate.operations.describe import Change
 from ampho.revise.autogenerate.operations.enum_catalog import (
     Catalog,
@@ -350,14 +351,8 @@ def _render_labels(autogen: AutogenContext, operation: ChangeLabelsOp) -> list[s
 
 
 def _add_labels(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
-    name, labels = _named_in(operation.enum.schema, str(operation.enum.name), dialect), [*operation.old]
-    for number, label in enumerate(operation.new):
-        if label not in labels:
-            place = ""
-            if number < len(labels):
-                place = f" AFTER {_literal(labels[number - 1])}" if number else f" BEFORE {_literal(labels[0])}"
-            yield f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS {_literal(label)}{place}"
-            labels.insert(number, label)
+    name = _named_in(operation.enum.schema, str(operation.enum.name), dialect)
+    return label_statements(operation.old, operation.new, name, dialect)
 
 
 def _replace_type(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:

@@ -37,6 +37,7 @@ from ampho.revise.autogenerate.operations.domains import DomainOp
 from ampho.revise.autogenerate.operations.enum_catalog import native_enum, renders_enums
 from ampho.revise.autogenerate.operations.enums import commit_used_labels
 from ampho.revise.autogenerate.operations.statements import literal_sql
+from ampho.revise.autogenerate.write.safe import merged
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -199,7 +200,7 @@ def body(changes: Changes) -> Body:
     imports = {line for line in texts["imports"].splitlines() if line}
     for code in (upgrades, downgrades):
         imports |= _missing_imports(code, imports)
-    imports_text = "\n".join(sorted(imports))
+    imports_text = "\n".join(merged(imports))
     return Body(_double_quoted(upgrades), _double_quoted(downgrades), imports_text, autogen.migration_context.opts)
 
 

@@ -1,0 +1,131 @@
+"""Writing the operations of ``ampho.operations`` in place of Alembic's, for ``db-rev -a --safe``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
+
+from alembic.autogenerate import renderers
+from alembic.autogenerate.render import render_op
+from alembic.operations import ops
+from sqlalchemy import inspect, literal, select, table
+
+from ampho.revise.autogenerate.ask.fills import AfterFills
+from ampho.revise.autogenerate.operations.changes import Changes, table_key
+from ampho.revise.autogenerate.owners.keys import join_key, split_key
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+    from sqlalchemy.engine import Connection
+
+Piece: TypeAlias = tuple[bool, ops.MigrateOperation]
+"""Whether an operation can be replaced, and the operation."""
+
+IMPORT = "from ampho.operations import "
+_LINE = 100
+_KINDS = (
+    *(ops.AddColumnOp, ops.CreateIndexOp, ops.DropIndexOp, ops.CreateForeignKeyOp),
+    *(ops.CreateCheckConstraintOp, ops.CreateUniqueConstraintOp),
+)
+
+
+class SafeTableOps(ops.ModifyTableOps):
+    """Changes a table with operations of ``ampho.operations``."""
+
+
+@renderers.dispatch_for(SafeTableOps)
+def _render(autogen: AutogenContext, operation: SafeTableOps) -> list[str]:
+    prefix = autogen.opts["alembic_module_prefix"] or ""
+    found = [text.removeprefix(prefix) for each in operation.ops for text in render_op(autogen, each)]
+    autogen.imports.update(f"{IMPORT}{code.partition('(')[0]}" for code in found)
+    return found
+
+
+class SafeOperations:
+    """Replaces operations that would block an app on large tables.
+
+    :param rows: the number of rows above which a table is large; all tables are if it is negative.
+    """
+
+    def __init__(self, connection: Connection, rows: int) -> None:
+        self._connection = connection
+        self._rows = rows
+        self._made: set[str] = set()
+        self._sizes: dict[str, bool] = {}
+
+    def split(self, changes: Changes) -> list[Changes]:
+        """Return changes in parts, of each of which all operations are replaced, or none.
+
+        A revision in which all are replaced can simply run again if it was interrupted.
+        """
+        self._made.update(map(table_key, changes.only(ops.CreateTableOp)))
+        for rename in changes.only(ops.RenameTableOp):
+            new = join_key(rename.schema, rename.new_table_name)
+            self._sizes[new] = self._is_large(join_key(rename.schema, rename.table_name))
+        pieces = self._pieces(changes.upgrade.ops)
+        groups = [[each for _, each in group] for _, group in groupby(pieces, key=itemgetter(0))]
+        return [changes] if len(groups) < 2 else [_part(changes, group) for group in groups]
+
+    def replace(self, changes: Changes) -> None:
+        """Replace the operations in both directions."""
+        for container in (changes.upgrade, changes.downgrade):
+            container.ops[:] = [
+                SafeTableOps(each.table_name, each.ops, schema=each.schema)
+                if is_safe and isinstance(each, ops.ModifyTableOps)
+                else each
+                for is_safe, each in self._pieces(container.ops)
+            ]
+
+    def _pieces(self, operations: Sequence[ops.MigrateOperation]) -> Iterator[Piece]:
+        """Yield operations, with the changes of each large table cut where one that can be replaced meets another."""
+        made = self._made.union(table_key(each) for each in operations if isinstance(each, ops.CreateTableOp))
+        for each in operations:
+            is_change = type(each) in (ops.ModifyTableOps, AfterFills)
+            if is_change and isinstance(each, ops.ModifyTableOps) and each.ops:
+                is_large = table_key(each) not in made and self._is_large(table_key(each))
+                for is_safe, group in groupby(each.ops, key=lambda part: is_large and _is_replaceable(part)):
+                    yield is_safe, type(each)(each.table_name, [*group], schema=each.schema)
+            else:
+                yield False, each
+
+    def _is_large(self, key: str) -> bool:
+        if key not in self._sizes:
+            self._sizes[key] = self._rows < 0 or self._has_more_rows(*split_key(key))
+        return self._sizes[key]
+
+    def _has_more_rows(self, schema: str | None, name: str) -> bool:
+        """Return whether a table has more rows than the limit; the rows beyond it are not read."""
+        if not inspect(self._connection).has_table(name, schema):
+            return False
+        query = select(literal(1)).select_from(table(name, schema=schema)).offset(self._rows).limit(1)
+        return self._connection.execute(query).first() is not None
+
+
+def merged(imports: Iterable[str]) -> list[str]:
+    """Return imports, of which those from ``ampho.operations`` are one."""
+    names = sorted(line.removeprefix(IMPORT) for line in imports if line.startswith(IMPORT))
+    lines = [line for line in imports if not line.startswith(IMPORT)]
+    listed = ", ".join(names)
+    if len(IMPORT + listed) > _LINE:
+        listed = "(\n    {},\n)".format(",\n    ".join(names))
+    return sorted([*lines, *([IMPORT + listed] if names else [])])
+
+
+def _is_replaceable(operation: ops.MigrateOperation) -> bool:
+    match operation:
+        case ops.AlterColumnOp():
+            return not (operation.modify_name or operation.kw.get("postgresql_using"))
+        case ops.DropConstraintOp():
+            return operation.constraint_name is not None and operation.constraint_type != "primary"
+        case _:
+            return isinstance(operation, _KINDS)
+
+
+def _part(changes: Changes, operations: list[ops.MigrateOperation]) -> Changes:
+    part = Changes.of(changes.package, operations, changes.objects)
+    part.needs, part.of_dropped_tables = changes.needs, changes.of_dropped_tables
+    part.warnings, changes.warnings = changes.warnings, []
+    part.reverse()
+    return part
