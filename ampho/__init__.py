@@ -9,11 +9,11 @@ from ampho.errors import AmphoError
 if TYPE_CHECKING:
     from ampho.aio import AsyncAmpho, AsyncSQLAlchemy
     from ampho.aio.template import AsyncClone, AsyncTemplate
-    from ampho.database.journal import Entry, Outcome
+    from ampho.database.journal import Backfill, Entry, Outcome
     from ampho.database.statement import Statement
     from ampho.fleet.listing import Database
     from ampho.history.revision import Revision
-    from ampho.migrate.observers import Observer
+    from ampho.migrate.observers import BackfillProgress, Observer
     from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step, StepRun
     from ampho.migrate.reflection import reflect
     from ampho.migrate.stamp import Stamped
@@ -43,6 +43,8 @@ __all__ = [
     "AsyncClone",
     "AsyncSQLAlchemy",
     "AsyncTemplate",
+    "Backfill",
+    "BackfillProgress",
     "Carried",
     "Cause",
     "Clone",
@@ -93,11 +95,11 @@ __all__ = [
 _NAMES = {
     "aio": ("AsyncAmpho", "AsyncSQLAlchemy"),
     "aio.template": ("AsyncClone", "AsyncTemplate"),
-    "database.journal": ("Entry", "Outcome"),
+    "database.journal": ("Backfill", "Entry", "Outcome"),
     "database.statement": ("Statement",),
     "fleet.listing": ("Database",),
     "history.revision": ("Revision",),
-    "migrate.observers": ("Observer",),
+    "migrate.observers": ("BackfillProgress", "Observer"),
     "migrate.plan": ("Cause", "Direction", "InTransaction", "Plan", "Run", "Step", "StepRun"),
     "migrate.reflection": ("reflect",),
     "migrate.stamp": ("Stamped",),

@@ -383,6 +383,12 @@ def counted(number: int, noun: str = "revision") -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def elapsed(seconds: float) -> str:
+    """Return a time as text, in whole seconds, such as ``12 s`` or ``1:05:00``."""
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{int(seconds)} s" if seconds < 60 else f"{hours}:{minutes:02}:{int(seconds) % 60:02}"
+
+
 def with_hint(text: str, *, is_downgrade: bool = False) -> str:
     """Return a message, followed by a hint if the error is well known.
 

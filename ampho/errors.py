@@ -396,6 +396,10 @@ class UnfinishedRevisionError(AmphoError):
         self.package = package
 
 
+class OperationError(AmphoError):
+    """A revision calls a function of ``ampho.operations`` in a way that cannot work, or the function gives up."""
+
+
 class RevisionFailedError(AmphoError):
     """A revision failed while it ran.
 

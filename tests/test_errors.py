@@ -38,7 +38,8 @@ BASES = {"AmphoError", "PackageError", "HistoryError"}
 """What is caught, and never raised itself."""
 
 ELSEWHERE = {
-    *("DatabasesError", "LinterError", "NestedRunError", "PlanChangedError", "PoolerError", "VerificationError")
+    *("DatabasesError", "LinterError", "NestedRunError", "OperationError", "PlanChangedError", "PoolerError"),
+    "VerificationError",
 }
 """What takes a server, comes inside another error, or has several lines: each has a test of its own."""
 

@@ -101,6 +101,12 @@ BEFORE = {
         ("SELECT id FROM members ORDER BY id", [(1,), (2,), (3,), (4,)]),
         ("SELECT email_lower FROM members ORDER BY id", [("a@b",), (None,), ("c@d",), ("e@f",)]),
     ),
+    "batches_by_function": Example(
+        'op.add_column("members", sa.Column("name", sa.String(99)))',
+        "INSERT INTO members (id, email) VALUES (5, 'gus@h')",
+        ("SELECT id FROM members ORDER BY id", [(1,), (2,), (3,), (4,), (5,)]),
+        ("SELECT name FROM members ORDER BY id", [("A",), (None,), ("C",), ("E",), ("Gus",)]),
+    ),
     "view": Example(
         'op.create_table("readers", id(), sa.Column("name", sa.String(100), nullable=False),'
         ' sa.Column("is_active", sa.Boolean))',
@@ -201,23 +207,6 @@ def test_the_examples_run_in_both_directions_and_keep_the_rows(project: Project,
         each.call("upgrade", "shop@+1")
         for name in names:
             walk(each, database, BEFORE[name], is_reversible="NotImplementedError" not in EXAMPLES[name])
-
-
-@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
-def test_batches_that_were_interrupted_continue_where_they_stopped(project: Project, database: Database) -> None:
-    write(project, ["batches"])
-    with facade(project, "quart" if database.is_async else "flask", ["shop"], database.url) as each:
-        each.call("upgrade", "tables")
-        database.run(BEFORE["batches"].rows, "CREATE UNIQUE INDEX one_of_each ON members (email_lower)")
-        database.run("INSERT INTO members (id, email) VALUES (5, 'X@Y'), (6, 'x@y')")
-        assert "may remain" in each.error_line("db-up")
-        database.run("DELETE FROM members WHERE id = 6")
-        filled = database.query("SELECT count(*) FROM members WHERE email_lower IS NOT NULL")
-        each.call("resolve", "batches", applied=False)
-        each.call("upgrade")
-
-    assert filled == [(3,)]
-    assert database.query("SELECT id FROM members WHERE email_lower IS NULL") == [(2,)]
 
 
 def test_the_irreversible_example_stays_applied(project: Project) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from ampho._text import elapsed
 from ampho.cli.lines import write
 from ampho.cli.reporter import Reporter
 from ampho.cli.streams import SafeFile, flush, terminals
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from ampho.database.statement import Statement
+    from ampho.migrate.observers import BackfillProgress
     from ampho.migrate.plan import Plan, Step
 
 _OUT = 1
@@ -31,7 +33,6 @@ _DELAY = 0.2  # seconds before the display appears
 _REFRESH = 0.1  # seconds between two updates of the display
 _LONG = 2.0  # seconds after which a running statement is shown
 _BAR = 24  # the width of the progress bar, in columns
-_MINUTE, _HOUR = 60, 3600
 
 # Escape sequences for which Rich has no name.
 _CLEAR_BELOW = "\x1b[J"
@@ -82,6 +83,7 @@ class Display(Reporter):
         self._done = 0
         self._step: tuple[Step, float] | None = None
         self._statement: tuple[Statement, float] | None = None
+        self._progress: BackfillProgress | None = None
 
     def planned(self, plan: Plan) -> None:
         super().planned(plan)
@@ -100,6 +102,9 @@ class Display(Reporter):
     def started(self, step: Step) -> None:
         self._step = step, time.monotonic()
 
+    def progressed(self, step: Step, progress: BackfillProgress) -> None:
+        self._progress = progress
+
     def executing(self, statement: Statement) -> None:
         self._statement = statement, time.monotonic()
 
@@ -111,7 +116,7 @@ class Display(Reporter):
         self._done += 1
 
     def _ended(self, step: Step, how: str, color: str) -> None:
-        self._step = self._statement = None
+        self._step = self._statement = self._progress = None
         self._begin_line()
         super()._ended(step, how, color)
 
@@ -176,6 +181,8 @@ class Display(Reporter):
             where = f" in {step[0].database}" if self._database is not None else ""
             name = styled((revision.id, "bold"), (f" of {revision.package}{where}  {revision.message}", ""))
             rows.append(_row(spinner.render(now), _cut(name, is_ascii), _elapsed(now - step[1])))
+        if progress := self._progress:
+            rows.append(_row(Text(" "), _cut(styled((str(progress), "")), is_ascii)))
         if statement and now - statement[1] > _LONG:
             sql = styled((str(statement[0]), "dim"))
             rows.append(_row(Text(" "), _cut(sql, is_ascii), _elapsed(now - statement[1])))
@@ -235,10 +242,7 @@ def _cut(text: Text, is_ascii: bool) -> Text:
 
 
 def _elapsed(seconds: float) -> Text:
-    """Return a time as text, in whole seconds, because fractions would flicker."""
-    whole = int(seconds)
-    hours, minutes = divmod(whole // _MINUTE, _MINUTE)
-    return styled((f"{whole} s" if whole < _MINUTE else f"{hours}:{minutes:02}:{whole % _MINUTE:02}", "cyan"))
+    return styled((elapsed(seconds), "cyan"))
 
 
 class _Input:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from ampho._text import counted, listed
@@ -12,7 +13,11 @@ from ampho.migrate.observers import Observer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ampho.migrate.observers import BackfillProgress
     from ampho.migrate.plan import Plan, Step
+
+PROGRESS_SECONDS = 10.0
+"""The number of seconds between two lines about the same step."""
 
 PACKAGES = 10
 """The maximum number of packages that a line lists by name."""
@@ -46,6 +51,7 @@ class Reporter(WarningsOnly):
         self.selected: Sequence[str] = ()
         self._width = 0
         self._database: str | None = None  # the database of the last line, if the plan has several
+        self._said = 0.0
 
     def planned(self, plan: Plan) -> None:
         if not plan.steps:
@@ -68,6 +74,16 @@ class Reporter(WarningsOnly):
         sign = "+" if step.direction == "upgrade" else "-"
         line = f"  {sign} {step.revision.id:<{self._width}}  {step.revision.message} ... {how}"
         say(line, hang=self._width + len("  +   "), colors={how: color})
+
+    def started(self, step: Step) -> None:
+        self._said = time.monotonic()
+
+    def progressed(self, step: Step, progress: BackfillProgress) -> None:
+        now = time.monotonic()
+        if now - self._said >= PROGRESS_SECONDS:
+            self._said = now
+            self._head(step)
+            say(f"    {step.revision.id}: {progress}")
 
     def applied(self, step: Step, duration: float) -> None:
         self._ended(step, "recorded" if step.is_recorded else in_seconds(duration), "green")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -38,15 +38,16 @@ class Outcome(StrEnum):
     """The version row of the revision was moved from one version table to another."""
     FORGOTTEN = "forgotten"
     """The revision was missing, and its version row was removed without running anything."""
+    BACKFILL = "backfill"
+    """The revision is running a backfill in batches, or stopped in one or after it; the next run continues it."""
     RESOLVED = "resolved"
     """The revision was unfinished, and a user has resolved it."""
 
 
 EFFECTIVE = frozenset({Outcome.DONE, Outcome.STAMPED, Outcome.REPLACED, Outcome.MOVED, Outcome.FORGOTTEN})
-UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL})
+UNFINISHED = frozenset({Outcome.STARTED, Outcome.PARTIAL, Outcome.BACKFILL})
 
-_SUFFIX = "_source"
-_LONGEST = 63 - len(_SUFFIX)  # PostgreSQL cuts longer names
+_LONGEST = 63  # PostgreSQL cuts longer names
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,57 @@ class Entry:
         """Whether the revision is unfinished but changed nothing, because none of its statements was started."""
         return self.outcome is Outcome.STARTED and self.statements == 0
 
+    @property
+    def is_resumable(self) -> bool:
+        """Whether the revision is unfinished but changed nothing outside of its backfills."""
+        return self.outcome is Outcome.BACKFILL and not self.statements
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """How far a backfill has come that runs in batches.
+
+    :ivar revision: the id of its revision.
+    :ivar direction: ``upgrade`` or ``downgrade``.
+    :ivar number: the position of the backfill among those of its revision, starting at 1.
+    :ivar table: the name of the table.
+    :ivar key: the names of the columns by which the table is divided into batches.
+    :ivar rows: the number of rows that were changed.
+    :ivar seen: the number of rows that were gone through, including those that needed no change.
+    :ivar place: the key of the last row of the last batch, as JSON; None before the first batch of a pass.
+    :ivar passes: how often the whole table was gone through.
+    :ivar is_done: whether the backfill is complete, so that only the rest of the revision remains.
+    :ivar checksum: the SHA-256 of the revision's file at the last batch, in hexadecimal.
+    """
+
+    revision: str
+    direction: str
+    number: int
+    table: str
+    key: str
+    rows: int = 0
+    seen: int = 0
+    place: str | None = None
+    passes: int = 0
+    is_done: bool = False
+    checksum: str | None = None
+
+    def __str__(self) -> str:
+        return f"backfill of {self.table}: {self.rows:,} rows done"
+
 
 def source_table(journal: str) -> str:
     """Return the name of the table with the sources of applied revisions, by the name of the journal's table."""
-    return f"{journal[:_LONGEST]}{_SUFFIX}"
+    return _beside(journal, "_source")
+
+
+def backfill_table(journal: str) -> str:
+    """Return the name of the table with the places of backfills, by the name of the journal's table."""
+    return _beside(journal, "_backfill")
+
+
+def _beside(journal: str, suffix: str) -> str:
+    return f"{journal[: _LONGEST - len(suffix)]}{suffix}"
 
 
 class _Brief(NamedTuple):
@@ -129,6 +177,7 @@ class Journal:
     :param read_brief: returns only the revision, direction, and outcome of each entry, which is much faster.
     :param places: where the version rows of the database are.
     :param read_sources: returns the sources of those of the given revisions for which they were kept.
+    :param read_backfills: returns the backfills whose places are recorded.
     """
 
     def __init__(
@@ -137,10 +186,12 @@ class Journal:
         read_brief: Callable[[], Iterable[tuple[str, str, str]]] | None = None,
         places: Places | None = None,
         read_sources: Callable[[Iterable[str]], Mapping[str, str]] = lambda ids: {},
+        read_backfills: Callable[[], Iterable[Backfill]] = tuple,
     ) -> None:
         self._read = read
         self._read_brief = read_brief
         self._read_sources = read_sources
+        self._read_backfills = read_backfills
         self._sources: dict[str, str | None] = {}
         self.places: Places = places or Places()
 
@@ -181,7 +232,30 @@ class Journal:
     @property
     def unresolved(self) -> tuple[Entry, ...]:
         """The entries of unfinished revisions that may have changed something, so a user must resolve them."""
-        return tuple(entry for entry in self.unfinished if not entry.is_untouched)
+        return tuple(entry for entry in self.unfinished if not (entry.is_untouched or entry.is_resumable))
+
+    @cached_property
+    def backfills(self) -> tuple[Backfill, ...]:
+        """The backfills of the unfinished revisions that the next run continues, in order."""
+        resumable = {(entry.revision, entry.direction) for entry in self.unfinished if entry.is_resumable}
+        found = self._read_backfills() if resumable else ()
+        return tuple(each for each in found if (each.revision, each.direction) in resumable)
+
+    def backfills_of(self, packages: Container[str] | None) -> tuple[Backfill, ...]:
+        """Return the last backfill of each unfinished revision that the next run continues.
+
+        :param packages: the packages of the revisions; None for all.
+        """
+        among = (entry for entry in self.unfinished if packages is None or entry.package in packages)
+        found = {entry.revision: stopped for entry in among if (stopped := self.stopped(entry))}
+        return tuple(found.values())
+
+    def stopped(self, entry: Entry) -> Backfill | None:
+        """Return the last backfill of an unfinished revision that the next run continues; otherwise, None."""
+        found = [
+            each for each in self.backfills if (each.revision, each.direction) == (entry.revision, entry.direction)
+        ]
+        return found[-1] if found and entry.is_resumable else None
 
     @property
     def failed(self) -> str:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, Text, event, select, text
 
 from ampho._text import describe
-from ampho.database.journal import Entry, Journal, Outcome, source_table
+from ampho.database.backfills import BackfillTable
+from ampho.database.journal import Backfill, Entry, Journal, Outcome, source_table
 from ampho.database.version_tables import Places
 from ampho.errors import JournalError
 from ampho.history.files import read_bytes
@@ -82,6 +83,11 @@ class JournalTable:
         return Table(source_table(self._table.name), MetaData(), *columns, schema=self._table.schema)
 
     @cached_property
+    def backfills(self) -> BackfillTable:
+        """The table with the places of backfills."""
+        return BackfillTable(self._connection, self._table.name, self._table.schema)
+
+    @cached_property
     def _insertion(self) -> Insert:
         return self._table.insert()
 
@@ -90,7 +96,7 @@ class JournalTable:
 
         :param places: where the version rows of the database are.
         """
-        return Journal(self._entries, self._brief, places, self._read_sources)
+        return Journal(self._entries, self._brief, places, self._read_sources, self._read_backfills)
 
     def _entries(self) -> Iterator[Entry]:
         if self._exists:
@@ -116,6 +122,9 @@ class JournalTable:
         rows = self._connection.execute(select(column.revision, column.source).where(column.revision.in_(wanted)))
         return {revision: source for revision, text in rows if isinstance(source := _decoded(text), str)}
 
+    def _read_backfills(self) -> Iterable[Backfill]:
+        return () if self._connection.closed else self.backfills.read()
+
     def _damaged(self, why: Exception) -> JournalError:
         """Return the error for an unreadable journal, with the number of the unreadable row if it is found."""
         column, table = self._table.c.id, self._table.fullname
@@ -130,29 +139,56 @@ class JournalTable:
     def ensure(self) -> None:
         """Create the tables that do not exist."""
         if not self._exists:
-            with self._writing():
+            with self.writing():
                 self._table.create(self._connection)
             self.__dict__["_exists"] = True
         if self.keeps_sources and not self._has_sources:
-            with self._writing():
+            with self.writing():
                 self._sources.create(self._connection)
             self.__dict__["_has_sources"] = True
 
-    def start(self, entry: Mapping[str, object], *, counting: bool) -> None:
+    def start(self, entry: Mapping[str, object], *, counting: bool, outcome: Outcome = Outcome.STARTED) -> None:
         """Record the start of a revision that the database cannot roll back.
 
         :param entry: the values of ``revision``, ``package``, ``direction``, ``parents``, and ``checksum``.
         :param counting: whether to count the statements. A database that commits DDL on its own also commits the count,
             which then shows whether part of the revision may remain.
+        :param outcome: ``STARTED``, or ``BACKFILL`` if the revision continues.
         """
         self.left = not counting
         self._completed = 0
-        statements = 0 if counting else None
-        self._number = self._insert(**entry, outcome=Outcome.STARTED, started=datetime.now(UTC), statements=statements)
+        if not self._mark(outcome):
+            statements = 0 if counting else None
+            self._number = self._insert(**entry, outcome=outcome, started=datetime.now(UTC), statements=statements)
         if counting:
             self._begun = 0
             event.listen(self._connection, "before_cursor_execute", self._begin)
             event.listen(self._connection, "after_cursor_execute", self._complete)
+
+    def start_backfill(self, entry: Mapping[str, object]) -> None:
+        """Record that what the revision does from now on is a backfill, of which only whole batches remain.
+
+        :param entry: as for :meth:`start`.
+        """
+        if not self._mark(Outcome.BACKFILL):  # there is no entry yet, or it was rolled back
+            self._number = self._insert(**entry, outcome=Outcome.BACKFILL, started=datetime.now(UTC))
+
+    def drop_start(self) -> None:
+        """Forget the entry of the running revision, because a rollback has removed it."""
+        self._number = None
+
+    def _mark(self, outcome: Outcome) -> bool:
+        """Record another outcome for the running revision; return whether it has an entry."""
+        return self._number is not None and self._update(self._number, outcome=str(outcome))
+
+    @property
+    def has_counted(self) -> bool:
+        """Whether the running revision, whose statements are counted, has started one that may change something."""
+        return self._begun > 0
+
+    def hold_change(self) -> None:
+        """Note that the running revision has changed rows, which a statement that changes the schema would commit."""
+        self._completed += 1
 
     def _begin(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
         if self._is_writing or READS.match(statement):
@@ -200,7 +236,7 @@ class JournalTable:
         A source that is not UTF-8, or that has changed since it was read, is not kept.
         """
         self.ensure()
-        with self._writing():
+        with self.writing():
             self._connection.execute(self._sources.delete().where(self._sources.c.revision == revision.id))
             source = _source_of(revision) if is_applied else None
             if source is not None:
@@ -219,31 +255,37 @@ class JournalTable:
             finished=datetime.now(UTC),
         )
 
-    def resolve(self, entry: Entry) -> None:
-        """Record that a user has resolved an unfinished revision."""
+    def resolve(self, entry: Entry, *, continues: bool = False) -> None:
+        """Record that an unfinished revision is resolved.
+
+        :param continues: whether the revision runs again, and continues its backfills.
+        """
+        if not continues:
+            self.backfills.forget(entry.revision)
         self._update(entry.number, outcome=str(Outcome.RESOLVED), finished=datetime.now(UTC))
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._is_writing = True
+    def writing(self) -> Iterator[None]:
+        """Do not treat the statements in the body as those of the running revision."""
+        before, self._is_writing = self._is_writing, True
         try:
             with self.aside():
                 yield
         finally:
-            self._is_writing = False
+            self._is_writing = before
 
     def _insert(self, **values: object) -> int:
         self.ensure()
         values["parents"] = json.dumps(values["parents"])
         values["outcome"] = str(values["outcome"])
         values |= {"db_user": self._db_user, "host": socket.gethostname()[:255], "versions": _versions()}
-        with self._writing():
+        with self.writing():
             result = self._connection.execute(self._insertion, values)
         return int((result.inserted_primary_key or (0,))[0])
 
     def _update(self, number: int | None, **values: object) -> bool:
         """Update an entry; return whether it exists."""
-        with self._writing():
+        with self.writing():
             updated = self._connection.execute(self._table.update().where(self._table.c.id == number), values)
         return updated.rowcount != 0
 
@@ -252,7 +294,7 @@ class JournalTable:
         query = _USER.get(self._connection.dialect.name)
         if query is None:
             return None
-        with self._writing():
+        with self.writing():
             return str(self._connection.scalar(text(query)))
 
 

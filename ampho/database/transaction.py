@@ -36,6 +36,7 @@ class StepTransaction:
     :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing.
     :ivar rolled_back: whether the revision has rolled back the transaction.
     :ivar lost: whether that rollback undid changes of the revision.
+    :ivar has_written: whether the revision has changed something since its transaction began.
     :ivar watch: called with each statement of the revision that matches ``CHANGES_OBJECTS``; None on most databases.
     """
 
@@ -46,6 +47,7 @@ class StepTransaction:
     is_over: bool
     rolled_back: bool
     lost: bool
+    has_written: bool
     watch: Callable[[re.Match[str]], None] | None = None
 
     def __init__(self, connection: Connection) -> None:
@@ -67,7 +69,7 @@ class StepTransaction:
         :param before_commit: called inside the transaction, before the revision commits it for the first time.
         """
         self._before_commit = before_commit
-        self.is_own = self.committed = self.is_over = self.rolled_back = self.lost = self._has_written = False
+        self.is_own = self.committed = self.is_over = self.rolled_back = self.lost = self.has_written = False
         self.repeats = self.repeated = self._is_mixed = False
 
     @contextmanager
@@ -100,7 +102,7 @@ class StepTransaction:
                 connection.dialect.do_rollback(connection.connection)
                 raise
             self.committed = True
-        self.is_over = self._has_written = False
+        self.is_over = self.has_written = False
 
     def _rollback(self, connection: Connection) -> None:
         if self.is_own:
@@ -108,8 +110,8 @@ class StepTransaction:
         if not isinstance(sys.exc_info()[1], DBAPIError):  # some of these errors end SQLite's transaction
             self.notice_end(connection)
         self.rolled_back = True
-        self.lost = self.lost or self._has_written
-        self.is_over = self._has_written = False
+        self.lost = self.lost or self.has_written
+        self.is_over = self.has_written = False
 
     def _before_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
         if self.is_own:
@@ -129,7 +131,7 @@ class StepTransaction:
     def _after_statement(self, connection: Connection, cursor: object, statement: str, *args: object) -> None:
         if not self.is_own and not CHANGES_NOTHING.match(statement):
             # If the database cannot roll back DDL, a DDL statement also commits the statements before it.
-            self._has_written = self._is_transactional or ROLLS_BACK.match(statement) is not None
+            self.has_written = self._is_transactional or ROLLS_BACK.match(statement) is not None
             self._is_mixed = self._is_mixed or not self.repeats
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from ampho._text import counted, listed, listed_last
 from ampho.database.connection import migrating
-from ampho.database.journal import Journal, Outcome
+from ampho.database.journal import Entry, Journal, Outcome
 from ampho.database.lock import is_lock_timeout, pause
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.protection import Protection
@@ -34,6 +34,7 @@ from ampho.migrate.plan import (
     Plan,
     Run,
     StepRun,
+    check_direction,
     check_finished,
     graph_of,
     plan_downgrade,
@@ -43,7 +44,7 @@ from ampho.migrate.plan import (
 )
 from ampho.migrate.project import Project
 from ampho.migrate.queries import check_not_in_use, has_known_table, open_journal, query, query_known_table
-from ampho.migrate.step import MigratingConnection, RunningStep, cause_of, code_of
+from ampho.migrate.step import STEP, MigratingConnection, RowsChangedError, RunningStep, cause_of, code_of
 from ampho.status import advice
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ def plan(
 
     def make_plan(rows: tuple[str, ...], journal: Journal) -> Callable[[], Plan]:
         check_finished(journal)
+        check_direction(journal, Direction(direction))
         if is_upgrade:
             planned = plan_upgrade(project.graph, rows, typed, journal=journal)
         else:
@@ -309,7 +311,7 @@ class Executor:
         environment = EnvironmentRun(self.project, migrating.connection, self.x, self.command)
         try:
             environment.execute(partial(self._steps, migrating))
-        except _RowsChangedError:
+        except RowsChangedError:
             migrating.connection.rollback()
             return None
         except (Exception, SystemExit) as raised:  # noqa: BLE001 (raised again as an error of Ampho)
@@ -416,9 +418,20 @@ class Executor:
             migrating.tables.follow(context)
         callbacks = context.on_version_apply_callbacks
         expected = set(rows)
+        earlier = _resumable(journal)
         for step, alembic_step in zip(plan.steps, steps, strict=True):
             self._check_not_overtaken(connection, context, expected)
-            running = RunningStep(step, parents(step.revision.id), self.project, migrating, context, table)
+            running = RunningStep(
+                step,
+                parents(step.revision.id),
+                self.project,
+                migrating,
+                context,
+                table,
+                self._observers,
+                earlier.get(step.revision.id, ()),
+            )
+            context.opts[STEP] = running
             self._running = running  # set before the observers are called, because a call may be interrupted
             self._observers.notify(Observer.started, step)
             running.begin()
@@ -453,7 +466,7 @@ class Executor:
     ) -> None:
         """Record the revisions that the database has because it has all that they replace, and move rows.
 
-        :raises _RowsChangedError: because that changes the version rows.
+        :raises RowsChangedError: because that changes the version rows.
         """
         from ampho.migrate.alembic import places_of, write_rows
 
@@ -477,20 +490,26 @@ class Executor:
         for step in steps:
             self._done.append(StepRun(step, (time.perf_counter() - begun) / len(steps)))
             self._observers.notify(Observer.applied, step, self._done[-1].duration)
-        raise _RowsChangedError
+        raise RowsChangedError
 
     def _check_finished(self, journal: Journal, table: JournalTable | None, connection: Connection) -> None:
         """Check that no revision is unfinished; resolve unfinished revisions that changed nothing.
+
+        Revisions that the next run continues are left as they are.
 
         :raises UnfinishedRevisionError: if a revision may have changed something.
         """
         if table is None:
             return
+        check_direction(journal, self.command[0])
         for entry in journal.unfinished:
-            if not entry.is_untouched:
+            if journal.stopped(entry):
+                continue  # until its step runs again
+            if not (entry.is_untouched or entry.is_resumable):
                 code = code_of(self._graph[entry.revision]) if self._graph.has_file(entry.revision) else ""
                 raise unfinished_error(entry, describe_invalid_indexes(connection, code))
             table.resolve(entry)
+            connection.commit()  # now, because there may be no step whose transaction would include this
 
     def _planned(self, rows: tuple[str, ...], journal: Journal) -> Plan:
         plan = self.make_plan(self._graph, rows, journal)
@@ -518,7 +537,7 @@ class Executor:
 
         SQLite's lock ends with each transaction, so another process may migrate the database between two steps.
 
-        :raises _RowsChangedError: if the rows are different.
+        :raises RowsChangedError: if the rows are different.
         """
         if connection.dialect.name != "sqlite" or not self.project.settings.lock:
             return
@@ -528,12 +547,17 @@ class Executor:
             connection.begin()  # this takes SQLite's lock, so no other process can write afterwards
         version = pragma(connection, "data_version")  # changes when another connection has written
         if version != self._data_version and set(context.get_current_heads()) != expected:
-            raise _RowsChangedError
+            raise RowsChangedError
         self._data_version = version
 
 
-class _RowsChangedError(AmphoError):
-    """The version rows have changed since the run of ``env.py`` began, so it has to run again."""
+def _resumable(journal: Journal) -> dict[str, list[Entry]]:
+    """Return the entries of the revisions whose backfills continue, by the ids of the revisions."""
+    found: dict[str, list[Entry]] = {}
+    for entry in journal.unfinished:
+        if entry.is_resumable:
+            found.setdefault(entry.revision, []).append(entry)
+    return found
 
 
 @contextmanager

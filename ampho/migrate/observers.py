@@ -6,9 +6,10 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from ampho._text import counted, escaped, location, of_database
+from ampho._text import counted, elapsed, escaped, location, of_database
 
 if TYPE_CHECKING:
     from blinker import NamedSignal
@@ -26,6 +27,31 @@ EVENT = "ampho_event"
 _log = logging.getLogger("ampho")
 
 
+@dataclass(frozen=True, slots=True)
+class BackfillProgress:
+    """How far a backfill has come.
+
+    :ivar table: the name of the table.
+    :ivar rows: the number of rows that were changed, including those of interrupted runs.
+    :ivar seen: the number of rows that were gone through.
+    :ivar total: the estimated number of rows of the table; None if the database has no estimate.
+    :ivar rate: the number of rows that this run goes through in a second.
+    :ivar left: the estimated number of seconds left; None if it is unknown.
+    """
+
+    table: str
+    rows: int
+    seen: int
+    total: int | None
+    rate: float
+    left: float | None
+
+    def __str__(self) -> str:
+        total = f" of about {self.total:,}" if self.total is not None and self.total > self.seen else ""
+        left = f", about {elapsed(self.left)} left" if self.left else ""
+        return f"backfill of {self.table}: {self.seen:,}{total} rows, {self.rate:,.0f} rows/s{left}"
+
+
 class Observer:
     """Receives the events of a run. Override the methods for the events that you need."""
 
@@ -39,7 +65,7 @@ class Observer:
         """
 
     def awaiting(self, what: str) -> None:
-        """Called by ``wait()`` with a description of what it is waiting for, which is logged by default."""
+        """Called by ``wait()``, and by backfills, with what they are waiting for, which is logged by default."""
         _log.info("Waiting for %s", what)
 
     def created(self, what: str, database: str) -> None:
@@ -58,6 +84,9 @@ class Observer:
 
     def executed(self) -> None:
         """Called after each statement, or after the rollback if the statement failed."""
+
+    def progressed(self, step: Step, progress: BackfillProgress) -> None:
+        """Called about once a second while a backfill of a step runs in batches, and at its end."""
 
     def applied(self, step: Step, duration: float) -> None:
         """Called when a step is committed, after ``duration`` seconds."""
@@ -194,6 +223,12 @@ class LogAndSignals(Observer):
 
     def applied(self, step: Step, duration: float) -> None:
         self._report("applied", logging.INFO, "%s of %s finished in %.3f s", step, duration=duration)
+
+    def progressed(self, step: Step, progress: BackfillProgress) -> None:
+        revision = step.revision
+        details = {"revision": revision.id, "package": revision.package, "rows": progress.rows}
+        words = (revision.id, revision.package, str(progress))
+        self._record("progressed", logging.DEBUG, "%s of %s: %s", words, details)
 
     def failed(self, step: Step, error: AmphoError) -> None:
         self._report("failed", logging.ERROR, "%s of %s failed: %s", step, error=error)

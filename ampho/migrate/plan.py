@@ -229,6 +229,27 @@ def check_finished(journal: Journal) -> None:
         raise unfinished_error(entry)
 
 
+def check_direction(journal: Journal, direction: str) -> None:
+    """Raise an UnfinishedRevisionError if a backfill of a revision has to continue in the other direction first."""
+    for entry in journal.unfinished:
+        if entry.direction != direction and (stopped := journal.stopped(entry)):
+            raise UnfinishedRevisionError(
+                f"The {entry.direction} of {entry.revision} of {entry.package} has stopped in a backfill"
+                f" ({stopped}). {continue_hint(entry)}",
+                revision=entry.revision,
+                package=entry.package,
+            )
+
+
+def continue_hint(entry: Entry) -> str:
+    """Return instructions for a revision whose backfill has stopped."""
+    command = "db-up" if entry.direction == Direction.UPGRADE else "db-down"
+    return (
+        f"Continue it with 'ampho {command}', or mark the revision with 'ampho db-resolve {entry.revision} --applied'"
+        " or '--not-applied', which forgets the place, so that the backfill would start over."
+    )
+
+
 def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:
     """Return the error for an unfinished revision.
 

@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampho._text import counted, describe, did_you_mean, listed, shown_path
-from ampho.database.journal import source_table
+from ampho.database.journal import backfill_table, source_table
 from ampho.errors import (
     ConfigurationError,
     DatabaseNameError,
@@ -220,7 +220,7 @@ class Project:
         tables, setting = (self.whole or self).version_tables, self.settings.version_tables
         listed = () if callable(setting) else filter(None, setting.values())
         journal = self.settings.journal_table
-        own = (journal, source_table(journal)) if journal else ()
+        own = (journal, source_table(journal), backfill_table(journal)) if journal else ()
         return frozenset([*own, *(each.name for each in (*listed, *tables.values()))])
 
     @property

@@ -275,7 +275,9 @@ def _write(
 
         def record() -> None:
             if table is not None:
-                for entry in entries:
+                changed = set().union(*changes.values())
+                stopped = [each for each in journal.unfinished if each.is_resumable and each.revision in changed]
+                for entry in (*entries, *(each for each in stopped if each not in entries)):
                     table.resolve(entry)
                 for rid in was.graph.sort(outcomes):
                     table.note(was.graph[rid], "upgrade", was.graph.parents(rid), outcomes[rid])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
-from ampho._text import listed_last, place, with_hint
-from ampho.database.journal import Outcome
+from ampho._text import listed_last, place, sentences, with_hint
+from ampho.database.journal import Backfill, Entry, Outcome
 from ampho.database.lock import was_refused_a_lock
 from ampho.database.postgres import describe_invalid_indexes
 from ampho.database.schema import restore_schema
@@ -30,9 +30,13 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ampho.database.recorder import JournalTable
+    from ampho.migrate.observers import Observers
     from ampho.migrate.sqlite_batch import TableKeeper
 
 _log = logging.getLogger("ampho")
+
+STEP = "ampho_step"
+"""The key of the running step in the options of Alembic's context."""
 
 _MAX_ERROR = 4000
 _VALUES = re.compile(r"\s*(\[SQL: .*|DETAIL: .*|\[parameters: .*)", re.DOTALL)
@@ -61,6 +65,10 @@ class RunningStep:
     :ivar parents: the ids of the revisions that the revision depends on.
     :ivar context: Alembic's context in the run of ``env.py``.
     :ivar table: the journal's table; None without a journal.
+    :ivar observers: the observers of the run.
+    :ivar earlier: the entries of earlier runs of the revision, whose backfills continue.
+    :ivar stopped: the last backfill of the revision that has committed a batch; None if there is none.
+    :ivar backfills: the number of backfills that the revision has begun.
     """
 
     step: Step
@@ -69,6 +77,8 @@ class RunningStep:
     migrating: MigratingConnection
     context: MigrationContext
     table: JournalTable | None
+    observers: Observers
+    earlier: Sequence[Entry] = ()
 
     def __post_init__(self) -> None:
         self._connection = self.migrating.connection
@@ -77,9 +87,12 @@ class RunningStep:
         self._tables = self.migrating.tables
         self._is_transactional = self._connection.dialect.name in TRANSACTIONAL
         self._begun = time.perf_counter()
+        self.stopped: Backfill | None = None
+        self.backfills = 0
+        self._held: list[Backfill] = []
 
     @property
-    def _entry(self) -> dict[str, object]:
+    def entry(self) -> dict[str, object]:
         """The columns of the step's entry in the journal that do not depend on its outcome."""
         revision = self.step.revision
         return {
@@ -103,14 +116,47 @@ class RunningStep:
             self._tables.begin_step()
         if self.table is not None and not self._is_transactional:
             with self._transaction.own():
-                self.table.start(self._entry, counting=True)
+                self._resolve_earlier()
+                outcome = Outcome.BACKFILL if self.earlier else Outcome.STARTED
+                self.table.start(self.entry, counting=True, outcome=outcome)
                 self._connection.commit()
+
+    def start_backfill(self) -> None:
+        """Record, in the transaction of a batch, that the revision continues if it is interrupted."""
+        if self.table is not None:
+            self._resolve_earlier()
+            self.table.start_backfill(self.entry)
+            for each in self._held:
+                self.table.backfills.add(each)
+            self._held.clear()
+
+    def lose_start(self) -> None:
+        """Note that the first batch of a backfill was rolled back, with the entry in the journal."""
+        if self.table is not None and self._is_transactional:
+            self.table.drop_start()
+
+    def hold(self, backfill: Backfill) -> None:
+        """Note that a backfill is complete in the revision's own transaction."""
+        self._held.append(backfill)
+        if self.table is not None:
+            self.table.hold_change()
+
+    def _resolve_earlier(self) -> None:
+        if self.table is not None:
+            for entry in self.earlier:
+                self.table.resolve(entry, continues=True)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the revision has changed something itself, outside of its backfills."""
+        has_counted = self.table is not None and self.table.has_counted
+        return has_counted or self._transaction.committed or self._transaction.has_written
 
     def _record_early_commit(self) -> None:
         """Record that the step has begun, because the revision is about to commit, as ``autocommit_block()`` does."""
         self._check_tables()
         if self.table is not None and self._is_transactional:
-            self.table.start(self._entry, counting=False)
+            self.table.start(self.entry, counting=False)
 
     def settle(self) -> None:
         """Make Alembic commit the statements that follow, even if the revision has ended its transaction itself.
@@ -154,7 +200,10 @@ class RunningStep:
         self._transaction.is_own = True
         if self.table is not None:
             outcome = Outcome.REPLACED if self.step.is_recorded else Outcome.DONE
-            self.table.finish(self._entry, outcome, self._seconds)
+            self.table.finish(self.entry, outcome, self._seconds)
+            if self.earlier or self.backfills:
+                self._resolve_earlier()
+                self.table.backfills.forget(self.step.revision.id)
             if self.table.keeps_sources:
                 self.table.keep_source(self.step.revision, is_applied=self.step.direction is Direction.UPGRADE)
 
@@ -179,8 +228,11 @@ class RunningStep:
         if is_scratch:
             remains = f"Only a throwaway database is affected. {_SCRATCH_REMEDIES[self.step.direction]}"
         error = RevisionFailedError(
-            f"Revision {revision.id} of {revision.package} failed at {place(exc, revision.path)}: {why}."
-            f" {remains} Completed before the failure: {listed_last(finished)}.",
+            sentences(
+                f"Revision {revision.id} of {revision.package} failed at {place(exc, revision.path)}: {why}",
+                remains,
+                f"Completed before the failure: {listed_last(finished)}.",
+            ),
             revision=revision.id,
             package=revision.package,
             path=revision.path,
@@ -209,13 +261,22 @@ class RunningStep:
                 " committed before, with ampho.operations, may be repeated, and is not done twice."
             )
         else:
-            return "Its transaction was rolled back."
+            return f"Its transaction was rolled back.{self._continues}"
         if self._is_untouched:
-            return "None of its changes were committed."
+            return f"None of its changes were committed.{self._continues}"
         remains = (
             f"{why}, so changes made before the failing statement may remain.{self._left_invalid(is_lost=is_lost)}"
         )
         return f"{remains} {repair_hint(self.step.revision.id, has_journal=self.table is not None)}"
+
+    @property
+    def _continues(self) -> str:
+        """A sentence about the backfill that the next run continues; empty if there is none."""
+        if self.stopped is None:
+            return ""
+        command = "db-up" if self.step.direction is Direction.UPGRADE else "db-down"
+        kept = f"The {self.stopped.rows:,} rows that its backfill of {self.stopped.table} has changed stay"
+        return f" {kept}, and the next 'ampho {command}' continues from there."
 
     @property
     def _is_untouched(self) -> bool:
@@ -236,12 +297,15 @@ class RunningStep:
         if is_lost or self.table is None:
             return is_rolled_back  # a new connection would not hold the lock, so the entry is not updated
         outcome = Outcome.FAILED if is_rolled_back else Outcome.PARTIAL
+        if is_rolled_back and (self.stopped is not None or self.earlier):
+            outcome = Outcome.BACKFILL
         seconds, why = self._seconds, _VALUES.sub("", why).strip()[:_MAX_ERROR]  # keep data of rows out of the journal
         try:
             with self._transaction.own():
                 self._connection.rollback()
                 self.table.refresh()
-                self.table.finish(self._entry, outcome, seconds, why)
+                self._resolve_earlier()
+                self.table.finish(self.entry, outcome, seconds, why)
                 self._connection.commit()
         except Exception as another:  # noqa: BLE001 (the error of the step matters more)
             text = "Ampho could not record the failure in the journal: %s"
@@ -254,6 +318,10 @@ class RunningStep:
     def is_refused_a_lock(self, exc: BaseException) -> bool:
         """Return whether the step failed because another process holds a lock, so that it may succeed later."""
         return was_refused_a_lock(exc) and not self._others.are_waited_for(exc)
+
+
+class RowsChangedError(AmphoError):
+    """The version rows have changed since the run of ``env.py`` began, so it has to run again."""
 
 
 class _BrokenStepError(AmphoError):

@@ -12,6 +12,7 @@ from ampho.pending.answers import event
 if TYPE_CHECKING:
     from ampho.database.statement import Statement
     from ampho.errors import AmphoError
+    from ampho.migrate.observers import BackfillProgress
     from ampho.migrate.plan import Plan, Step
 
 PULSE = 0.5
@@ -29,6 +30,8 @@ class Feed(Observer):
     def __init__(self, send: Callable[[str | None], object]) -> None:
         self._send = send
         self._statement: tuple[Statement, float] | None = None
+        self._progress: BackfillProgress | None = None
+        self._begun = 0.0
 
     def planned(self, plan: Plan) -> None:
         self._send(event("planned", total=len(plan.steps)))
@@ -38,6 +41,7 @@ class Feed(Observer):
         self._send(event("note", text=text))
 
     def started(self, step: Step) -> None:
+        self._progress, self._begun = None, time.monotonic()
         self._send(event("started", **_named(step)))
 
     def executing(self, statement: Statement) -> None:
@@ -49,6 +53,9 @@ class Feed(Observer):
     def applied(self, step: Step, duration: float) -> None:
         self._send(event("applied", **_named(step), seconds=round(duration, 3)))
 
+    def progressed(self, step: Step, progress: BackfillProgress) -> None:
+        self._progress = progress
+
     def retrying(self, step: Step, seconds: float) -> None:
         self._send(event("note", text=f"{step.revision.id} could not get a lock, and will be retried"))
 
@@ -56,7 +63,10 @@ class Feed(Observer):
         self._send(event("note", text=message))
 
     def pulse(self) -> str:
-        """Return the statement that takes long; otherwise a comment, which keeps the connection."""
+        """Return how far a backfill is, or the statement that takes long; otherwise a comment, to stay connected."""
+        if self._progress is not None:
+            seconds = time.monotonic() - self._begun
+            return event("statement", text=str(self._progress), seconds=round(seconds))
         running = self._statement
         if running is not None and (seconds := time.monotonic() - running[1]) > _LONG:
             return event("statement", text=str(running[0]), seconds=round(seconds))

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
-from ampho.database.journal import Entry, Journal
+from ampho.database.journal import Backfill, Entry, Journal
 from ampho.database.version_rows import Applied
 from ampho.errors import SpecifierError
 from ampho.history.graph import Branch, Graph
@@ -142,6 +142,7 @@ class DatabaseState(Generic[P]):
     :ivar corrupt: the version rows that cannot be revisions, as text.
     :ivar repeated: the version rows that occur more than once.
     :ivar unfinished: the journal's entries of unfinished revisions.
+    :ivar backfills: the backfills that are running, or that the next run continues.
     :ivar diverged: the ids of revisions that count as applied, although no record says that they ran.
     :ivar edited: the ids of applied revisions whose files were changed after they ran; None if the files were not
         compared, for example without ``-v``.
@@ -157,6 +158,7 @@ class DatabaseState(Generic[P]):
     corrupt: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     unfinished: tuple[Entry, ...] = ()
+    backfills: tuple[Backfill, ...] = ()
     diverged: tuple[str, ...] = ()
     edited: tuple[str, ...] | None = None
     edited_remedy: str = ""
@@ -193,6 +195,7 @@ class DatabaseState(Generic[P]):
             corrupt=applied.corrupt,
             repeated=applied.repeated,
             unfinished=tuple(each for each in journal.unresolved if among is None or each.package in among),
+            backfills=journal.backfills_of(among),
             diverged=diverged,
             edited=edited,
             edited_remedy=advice.edited_remedy(applied, edited) if edited else "",

@@ -1,0 +1,657 @@
+"""Backfills: what they change, where they resume, and what they refuse, on all databases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from facade import Facade, facade
+from project import Project
+from servers import JOURNAL, Database
+from sqlalchemy import inspect, text
+
+from ampho import Observer, Step
+from ampho.errors import RenderError, RevisionFailedError
+from ampho.migrate.observers import BackfillProgress
+
+ONE_OF_EACH = ("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+TABLE = """
+op.create_table(
+    "users",
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("name", sa.String(50), nullable=False),
+    sa.Column("upper_name", sa.String(50)),
+)
+op.bulk_insert(sa.table("users", sa.column("id"), sa.column("n"), sa.column("name")),
+    [{"id": 3 * number, "n": 0, "name": f"u{number}"} for number in range(1, 101)])
+"""
+IMPORTS = "from ampho.operations import backfill\n"
+COUNT = IMPORTS + 'backfill("users", {"n": sa.text("n + 1")}, size=30)'
+
+
+@contextmanager
+def running(project: Project, database: Database, **config: object) -> Iterator[Facade]:
+    with facade(project, "quart" if database.is_async else "flask", ["core"], database.url, **config) as each:
+        yield each
+
+
+def write(project: Project, code: str, *, table: str = TABLE, down: str = "pass") -> Path:
+    """Write a revision that makes a table with 100 rows, and one with a backfill, whose path is returned."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade=table)
+    return project.revision("core", "core_2", "core_1", upgrade=code, downgrade=down)
+
+
+def numbers(database: Database) -> list[int]:
+    return [n for (n,) in database.query("SELECT n FROM users ORDER BY id")]
+
+
+def outcomes(database: Database) -> list[tuple[str, str]]:
+    return [tuple(row) for row in database.query(f"SELECT revision, outcome FROM {JOURNAL} ORDER BY id")]
+
+
+def places(database: Database) -> list[tuple[Any, ...]]:
+    rows = database.query(f"SELECT revision, number, is_done FROM {JOURNAL}_backfill ORDER BY revision, number")
+    return [(revision, number, bool(is_done)) for revision, number, is_done in rows]
+
+
+def test_batches_change_each_row_once(project: Project, database: Database) -> None:
+    write(project, COUNT)
+    with running(project, database) as each:
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+        assert outcomes(database) == [("core_1", "done"), ("core_2", "done")]
+        assert places(database) == []
+        assert each.call("current").backfills == ()
+
+
+STOPPING = """
+from pathlib import Path
+
+def change(rows):
+    if rows[0].id > 150 and not Path("go").exists():
+        raise ValueError("stop here")
+    return [{"n": row.n + 1} for row in rows]
+
+"""
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_a_backfill_that_fails_continues_where_it_stopped(project: Project, database: Database) -> None:
+    write(project, f'{IMPORTS}{STOPPING}backfill("users", change, size=20)')
+    with running(project, database) as each:
+        with pytest.raises(RevisionFailedError) as caught:
+            each.call("upgrade")
+        assert "stop here" in str(caught.value)
+        assert str(caught.value).endswith(
+            "The 60 rows that its backfill of users has changed stay, and the next 'ampho db-up' continues from there."
+            " Completed before the failure: core_1."
+        )
+        assert numbers(database) == [1] * 60 + [0] * 40
+        assert outcomes(database)[-1] == ("core_2", "backfill")
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+        assert [outcome for _, outcome in outcomes(database)][-1] == "done"
+        assert "backfill" not in dict(outcomes(database)).values()
+        assert places(database) == []
+
+
+def fails(each: Facade) -> str:
+    with pytest.raises(RevisionFailedError) as caught:
+        each.call("upgrade")
+    return str(caught.value)
+
+
+TWICE = """
+from pathlib import Path
+
+def change(rows):
+    if rows[-1].id > 150 and not Path("go").exists():
+        raise ValueError("stop here")
+    return [{"upper_name": row.name.upper()} for row in rows]
+
+backfill("users", {"n": sa.text("n + 1")}, size=30)
+backfill("users", change, "upper_name IS NULL", size=30)
+op.add_column("users", sa.Column("after", sa.Integer))
+"""
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_finished_backfills_are_skipped(project: Project, database: Database) -> None:
+    write(project, IMPORTS + TWICE)
+    with running(project, database) as each:
+        fails(each)
+        assert places(database) == [("core_2", 1, True), ("core_2", 2, False)]
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+        assert database.query("SELECT count(*) FROM users WHERE upper_name = 'U7'") == [(1,)]
+        assert "after" in [column["name"] for column in database.schema()["tables"]["users"]["columns"]]
+        assert places(database) == []
+
+
+def test_what_comes_after_a_backfill_is_run_again(project: Project, database: Database) -> None:
+    after = 'from pathlib import Path\nop.add_column("users", sa.Column("after", sa.Integer))\n'
+    write(project, f'{COUNT}\n{after}assert Path("go").exists(), "not yet"')
+    with running(project, database) as each:
+        said = fails(each)
+        project.write("go", "")
+        if database.backend != "mariadb":
+            assert (
+                "The 100 rows that its backfill of users has changed stay, and the next 'ampho db-up' continues" in said
+            )
+            each.call("upgrade")
+        else:  # the column is there
+            assert "ampho db-resolve core_2 --applied" in said
+            assert outcomes(database)[-1] == ("core_2", "partial")
+            assert each.call("current").unfinished[0].statements == 1
+            each.call("resolve", "core_2", applied=True)
+        assert numbers(database) == [1] * 100
+        assert places(database) == []
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_a_commit_after_a_backfill_follows_the_ordinary_rules(project: Project, database: Database) -> None:
+    block = 'with op.get_context().autocommit_block():\n    op.execute("UPDATE users SET n = 7 WHERE id = 3")\n'
+    write(project, f'{COUNT}\n{block}raise ValueError("too late")')
+    with running(project, database) as each:
+        said = fails(each)
+        assert "ampho db-resolve core_2 --applied" in said
+        assert outcomes(database)[-1] == ("core_2", "partial")
+        assert each.call("current").backfills == ()
+        each.call("resolve", "core_2", applied=False)
+        assert places(database) == []
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.parametrize(
+    "before",
+    [
+        'op.add_column("users", sa.Column("before", sa.Integer))',
+        'op.execute("UPDATE users SET n = 5")',
+        'with op.get_context().autocommit_block():\n    op.execute("UPDATE users SET n = 5")',
+    ],
+    ids=["schema", "rows", "committed"],
+)
+def test_a_change_before_a_backfill_is_refused(project: Project, database: Database, before: str) -> None:
+    write(project, f"{before}\n{COUNT}")
+    with running(project, database) as each:
+        said = fails(each)
+        assert "the revision changes something before its backfill of users" in said
+        assert "Put the backfill into a revision of its own, after this one" in said
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_first_batch_that_cannot_get_a_lock_is_retried_with_its_step(project: Project, database: Database) -> None:
+    write(project, COUNT)
+    with running(project, database, AMPHO_STATEMENT_LOCK_TIMEOUT=0.1) as each:
+        each.call("upgrade", "core_1")
+        with holding(database, "UPDATE users SET name = 'x' WHERE id = 3"):
+            each.call("upgrade", observer=_Releasing())
+        assert numbers(database) == [1] * 100
+
+
+class _Releasing(Observer):
+    """Ends the transaction of another session when the run waits for it."""
+
+    def retrying(self, step: Step, seconds: float) -> None:
+        OTHERS.pop()()
+
+
+OTHERS: list[Callable[[], object]] = []
+
+
+@contextmanager
+def holding(database: Database, statement: str) -> Iterator[None]:
+    """Hold the locks of a statement in another session, until what is in OTHERS is called."""
+    with database.connect() as connection:
+        connection.execute(text("BEGIN"))
+        connection.execute(text(statement))
+        OTHERS.append(lambda: connection.execute(text("ROLLBACK")))
+        try:
+            yield
+        finally:
+            while OTHERS:
+                OTHERS.pop()()
+
+
+@pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
+def test_a_batch_that_cannot_get_a_lock_is_tried_again(project: Project, database: Database) -> None:
+    write(project, COUNT)
+    held = []
+
+    class Holds(Observer):
+        def executing(self, statement: object) -> None:
+            said = str(statement)
+            if "UPDATE users" in said and len(held) < 2:
+                held.append(said)
+                if len(held) == 2:  # the second batch
+                    stack.enter_context(holding(database, "UPDATE users SET name = 'x' WHERE id = 120"))
+            elif "UPDATE users" in said and OTHERS:
+                OTHERS.pop()()
+
+    with running(project, database, AMPHO_STATEMENT_LOCK_TIMEOUT=1) as each, ExitStack() as stack:
+        each.call("upgrade", observer=Holds())
+        assert numbers(database) == [1] * 100
+        assert outcomes(database) == [("core_1", "done"), ("core_2", "done")]
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_a_small_table_is_changed_in_the_revisions_transaction(project: Project, database: Database) -> None:
+    small = COUNT.replace(", size=30", "")
+    write(
+        project, f'{small}\nbackfill("users", {{"upper_name": sa.func.upper(sa.column("name"))}})\nraise ValueError(1)'
+    )
+    seen = Statements()
+    with running(project, database) as each:
+        with pytest.raises(RevisionFailedError, match=r"ransaction was rolled back|None of its changes|may remain"):
+            each.call("upgrade", observer=seen)
+        assert numbers(database) == [0] * 100
+        assert len([each for each in seen.texts if "UPDATE users" in each]) == 2
+        assert f"{JOURNAL}_backfill" not in seen.tables(database) or database.backend == "mariadb"
+
+
+class Statements(Observer):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.progress: list[BackfillProgress] = []
+
+    def executing(self, statement: object) -> None:
+        self.texts.append(str(statement))
+
+    def progressed(self, step: Step, progress: BackfillProgress) -> None:
+        self.progress.append(progress)
+
+    def tables(self, database: Database) -> list[str]:
+        with database.connect() as connection:
+            return inspect(connection).get_table_names()
+
+
+def test_a_small_backfill_is_not_repeated_after_a_large_one(project: Project, database: Database) -> None:
+    code = f"""
+{IMPORTS}{STOPPING}
+backfill("users", {{"n": sa.text("n + 1")}})
+backfill("users", change, size=20)
+"""
+    write(project, code)
+    with running(project, database) as each:
+        fails(each)
+        assert sorted(set(numbers(database))) == [1, 2]
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [2] * 100
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_the_place_is_forgotten_when_a_person_says_so(project: Project, database: Database) -> None:
+    write(project, f'{IMPORTS}{STOPPING}backfill("users", change, size=20)')
+    with running(project, database) as each:
+        fails(each)
+        state = each.call("status")
+        assert [str(backfill) for backfill in state.backfills] == ["backfill of users: 60 rows done"]
+        assert state.pending == 1
+        line = each.error_line("db-down")
+        assert line == (
+            "The upgrade of core_2 of core has stopped in a backfill (backfill of users: 60 rows done). Continue it"
+            " with 'ampho db-up', or mark the revision with 'ampho db-resolve core_2 --applied' or '--not-applied',"
+            " which forgets the place, so that the backfill would start over."
+        )
+        assert "interrupted, in its backfill of users: 60 rows done. If" in " ".join(
+            each.run("db-current").output.split()
+        )
+        each.call("resolve", "core_2", applied=False)
+        assert places(database) == []
+        assert each.call("status").backfills == ()
+        project.write("go", "")
+        each.call("upgrade")
+        assert sorted(set(numbers(database))) == [1, 2]  # it started over
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_a_revision_that_is_stamped_forgets_its_place(project: Project, database: Database) -> None:
+    write(project, f'{IMPORTS}{STOPPING}backfill("users", change, size=20)')
+    with running(project, database) as each:
+        fails(each)
+        each.call("stamp", "core_2")
+        assert places(database) == []
+        assert each.call("status").backfills == ()
+        assert each.call("upgrade").steps == ()
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_a_changed_file_is_reported(project: Project, database: Database) -> None:
+    code = f'{IMPORTS}{STOPPING}backfill("users", change, size=20)'
+    write(project, code)
+    with running(project, database) as each:
+        fails(each)
+        write(project, code.replace('raise ValueError("stop here")', "pass"))
+        warned: list[str] = []
+
+        class Warned(Observer):
+            def warned(self, message: str) -> None:
+                warned.append(message)
+
+        each.call("upgrade", observer=Warned())
+        assert numbers(database) == [1] * 100
+        assert warned == [
+            (
+                "The file of core_2 has changed since its backfill of users was interrupted. It continues after 60"
+                " rows, which keep what the earlier file made of them. To start over, interrupt this command, and run"
+                " 'ampho db-resolve core_2 --not-applied'."
+            )
+        ]
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_another_backfill_in_its_place_is_refused(project: Project, database: Database) -> None:
+    write(project, f'{IMPORTS}{STOPPING}backfill("users", change, size=20)')
+    with running(project, database) as each:
+        fails(each)
+        write(project, f'{IMPORTS}backfill("users", {{"n": 5}}, key=["id", "n"], size=20)')
+        assert "is not unique" in fails(each)
+        write(project, f'{IMPORTS}backfill("core", {{"n": 5}}, size=20)', table=TABLE)
+        assert "there is no table core" in fails(each)
+        write(project, f'{IMPORTS}backfill("alembic_version", {{"version_num": "x"}}, size=20)')
+        said = fails(each)
+        assert "the file has changed since the backfill of users by id was interrupted after 60 rows, and now" in said
+        assert "has a backfill of alembic_version by version_num in its place. Restore the file, or run" in said
+        assert each.call("status").backfills[0].rows == 60
+
+
+KEYS = {
+    "composite": (
+        (
+            'sa.Column("a", sa.Integer, primary_key=True, autoincrement=False), sa.Column("b", sa.String(20),'
+            " primary_key=True)"
+        ),
+        '{"a": number // 7, "b": f"b{number}"}',
+    ),
+    "uuid": (
+        'sa.Column("id", sa.Uuid, primary_key=True)',
+        '{"id": __import__("uuid").uuid5(__import__("uuid").NAMESPACE_URL, str(number))}',
+    ),
+    "moment": (
+        'sa.Column("at", sa.DateTime, primary_key=True)',
+        '{"at": __import__("datetime").datetime(2020, 1, 1, number % 24, number % 60, number % 50)}',
+    ),
+    "day": (
+        'sa.Column("on", sa.Date, primary_key=True)',
+        '{"on": __import__("datetime").date(2020, 1, 1) + __import__("datetime").timedelta(number)}',
+    ),
+    "decimal": ('sa.Column("id", sa.Numeric(8, 2), primary_key=True)', '{"id": number * 1.25}'),
+    "bytes": ('sa.Column("id", sa.LargeBinary(8), primary_key=True)', '{"id": str(number).encode()}'),
+    "unique": (
+        'sa.Column("id", sa.Integer, primary_key=True), sa.Column("code", sa.String(9), nullable=False, unique=True)',
+        '{"id": 1000 - number, "code": f"c{number}"}',
+    ),
+}
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_of_any_kind(project: Project, database: Database, kind: str) -> None:
+    columns, values = KEYS[kind]
+    if (database.backend, kind) == ("mariadb", "bytes"):
+        columns = columns.replace("LargeBinary", "VARBINARY")
+    table = f"""
+op.create_table("users", {columns}, sa.Column("n", sa.Integer, nullable=False))
+table = sa.Table("users", sa.MetaData(), {columns}, sa.Column("n", sa.Integer))
+op.bulk_insert(table, [{values} | {{"n": 0}} for number in range(1, 101)])
+"""
+    key = ', key="code"' if kind == "unique" else ""
+    code = f"""
+from pathlib import Path
+
+def change(rows):
+    rows_done = op.get_bind().scalar(sa.text("SELECT count(*) FROM users WHERE n > 0"))
+    if rows_done > 30 and not Path("go").exists():
+        raise ValueError("stop here")
+    return [{{"n": row.n + 1}} for row in rows]
+
+backfill("users", change, size=17{key})
+"""
+    write(project, IMPORTS + code, table=table)
+    with running(project, database) as each:
+        assert "stop here" in fails(each)
+        project.write("go", "")
+        each.call("upgrade")
+        assert database.query("SELECT count(*), min(n), max(n) FROM users") == [(100, 1, 1)]
+
+
+# ---- which rows ----
+
+UPPER = f"""{IMPORTS}
+users = sa.table("users", sa.column("id"), sa.column("name"), sa.column("upper_name"))
+backfill("users", {{"upper_name": sa.func.upper(users.c.name)}}, users.c.upper_name.is_(None), size=30)
+"""
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.parametrize("size", [30, 100])
+def test_where_names_the_rows_in_text_or_as_an_expression(project: Project, database: Database, size: int) -> None:
+    path = write(project, UPPER.replace("30", str(size)))
+    with running(project, database) as each:
+        each.call("upgrade", "core_1")
+        database.run("UPDATE users SET upper_name = 'kept' WHERE id <= 90")
+        seen = Statements()
+        each.call("upgrade", observer=seen)
+        assert database.query("SELECT count(*) FROM users WHERE upper_name = 'kept'") == [(30,)]
+        assert database.query("SELECT count(*) FROM users WHERE upper_name LIKE 'U%'") == [(70,)]
+        assert [progress.rows for progress in seen.progress] == ([70] if size == 30 else [])
+        assert path.exists()
+
+
+OLD_RELEASE = """
+engine = sa.create_engine(op.get_bind().engine.url)
+written = []
+
+def change(rows):
+    if rows[0].id > 100 and len(written) < 3:
+        written.append(rows)
+        with engine.begin() as other:
+            other.execute(sa.text("UPDATE users SET upper_name = NULL WHERE id = 3"))
+    return [{"upper_name": row.name.upper()} for row in rows]
+
+backfill("users", change, "upper_name IS NULL", size=30)
+engine.dispose()
+"""
+
+
+@pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
+def test_rows_that_are_written_meanwhile_are_found(project: Project, database: Database) -> None:
+    write(project, IMPORTS + OLD_RELEASE)
+    with running(project, database) as each:
+        each.call("upgrade")
+        assert database.query("SELECT count(*) FROM users WHERE upper_name IS NULL") == [(0,)]
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_backfill_that_never_ends_says_so(project: Project, database: Database) -> None:
+    code = """
+engine = sa.create_engine(op.get_bind().engine.url)
+
+def change(rows):
+    with engine.begin() as other:  # the rows of this batch are locked, so the others
+        other.execute(sa.text("UPDATE users SET upper_name = NULL WHERE id < :a OR id > :b"),
+            {"a": rows[0].id, "b": rows[-1].id})
+    return [{"upper_name": row.name.upper()} for row in rows]
+
+backfill("users", change, "upper_name IS NULL", size=60)
+"""
+    write(project, IMPORTS + code)
+    with running(project, database) as each:
+        said = fails(each)
+        assert "after 10 passes, where= still names" in said
+        assert "rows of the table users. Either set= or the function does not change them" in said
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.parametrize("size", [30, 100])
+def test_a_where_that_stays_true_is_refused_at_once(project: Project, database: Database, size: int) -> None:
+    write(project, f'{IMPORTS}backfill("users", {{"n": sa.text("n + 1")}}, "id > 0", size={size})')
+    with running(project, database) as each:
+        assert f"where= still names the {size} rows that set= has just changed. Write a condition" in fails(each)
+        assert numbers(database) == [0] * 100
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_downgrade_may_have_a_backfill(project: Project, database: Database) -> None:
+    down = f'{IMPORTS}{STOPPING}backfill("users", change, size=20)'
+    write(project, "pass", down=down)
+    with running(project, database) as each:
+        each.call("upgrade")
+        with pytest.raises(RevisionFailedError, match="the next 'ampho db-down' continues from there"):
+            each.call("downgrade")
+        assert each.error_line("db-up").startswith("The downgrade of core_2 of core has stopped in a backfill")
+        assert "The downgrade of core_2 is running" in each.run("db-status").output
+        project.write("go", "")
+        each.call("downgrade")
+        assert numbers(database) == [1] * 100
+
+
+# ---- what is refused ----
+
+REFUSED = {
+    "no table": ('backfill("user", {"n": 1})', "there is no table user. Did you mean users?"),
+    "no column": ('backfill("users", {"nn": 1})', "the table users has no column nn"),
+    "no column of a function": (
+        'backfill("users", lambda rows: [{"nn": 1} for _ in rows])',
+        "the table users has no column nn",
+    ),
+    "no key": ('backfill("users", {"n": 1}, key="idd")', "key= names idd, and the table users has no such column"),
+    "not unique": ('backfill("users", {"n": 1}, key="n")', "key= names n, which is not unique in the table users"),
+    "NULL": ('backfill("users", {"n": 1}, key="code")', "code of the table users may be NULL. Pass key="),
+    "no primary key": ('backfill("loose", {"n": 1})', "the table loose has no primary key. Pass key= with columns"),
+    "too few": ('backfill("users", lambda rows: [])', "the function returned 0 values for 100 rows. Return a list"),
+    "size": ('backfill("users", {"n": 1}, size=0)', "size= is 0; it has to be at least 1"),
+    "pause": ('backfill("users", {"n": 1}, pause=-1)', "pause= is -1; it has to be 0 or more seconds"),
+    "nothing": ('backfill("users", {})', "set= has to be a dictionary with the new values by column, or a function"),
+    "a kind of key": ('backfill("floats", {"n": 1}, size=1)', "a key of the type float cannot be recorded. Pass key="),
+    "NULL on SQLite": ('backfill("nulls", {"n": 1})', "id of the table nulls may be NULL. Pass key="),
+}
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_call_that_cannot_work_names_the_remedy(project: Project, database: Database) -> None:
+    more = """
+op.add_column("users", sa.Column("code", sa.String(9)))
+op.create_index("codes", "users", ["code"], unique=True)
+op.create_table("loose", sa.Column("n", sa.Integer))
+op.create_table("floats", sa.Column("id", sa.Float, primary_key=True), sa.Column("n", sa.Integer))
+op.execute("INSERT INTO floats VALUES (1.5, 0), (2.5, 0)")
+op.execute("CREATE TABLE nulls (id TEXT PRIMARY KEY, n INTEGER)")
+op.execute("INSERT INTO nulls VALUES (NULL, 0), ('a', 0)")
+"""
+    write(project, "pass", table=TABLE + more)
+    with running(project, database) as each:
+        each.call("upgrade", "core_1")
+        for name, (code, said) in REFUSED.items():
+            write(project, IMPORTS + code, table=TABLE + more)
+            assert said in fails(each), name
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_a_backfill_is_written_as_one_statement(project: Project, database: Database) -> None:
+    write(project, UPPER)
+    with running(project, database) as each:
+        each.call("upgrade", "core_1")
+        sql = each.call("upgrade_sql")
+        assert "UPDATE users SET upper_name=upper(name) WHERE users.upper_name IS NULL;" in sql
+        write(project, f'{IMPORTS}backfill("users", lambda rows: [])')
+    with running(project, database) as each, pytest.raises(RenderError) as caught:
+        each.call("upgrade_sql")
+    assert "core_2 of core cannot be written as SQL" in str(caught.value)
+    assert "the backfill of users calls a function, which reads data. The revision needs a live" in str(caught.value)
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.parametrize("where", ["None", '"upper_name IS NULL"'], ids=["all", "where"])
+def test_without_a_journal(project: Project, database: Database, where: str) -> None:
+    code = f"""
+{IMPORTS}
+from pathlib import Path
+
+def change(rows):
+    if rows[-1].id > 150 and not Path("go").exists():
+        raise ValueError("stop here")
+    return [{{"n": row.n + 1, "upper_name": "x"}} for row in rows]
+
+backfill("users", change, {where}, size=20)
+"""
+    write(project, code)
+    with running(project, database, AMPHO_JOURNAL_TABLE=None) as each:
+        fails(each)
+        assert sum(numbers(database)) == (0 if where == "None" else 40)
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_plain_alembic_runs_a_backfill_with_where_in_batches(project: Project, database: Database) -> None:
+    project.package("core")
+    project.app("flask", ["core"], database.url)
+    with running(project, database) as each:
+        each.call("init", "core")
+    write(project, UPPER)
+    environment = {"PYTHONPATH": str(project.folder)}
+    project.run("alembic", "-c", "core/migrations/alembic.ini", "upgrade", "heads", env=environment)
+    assert database.query("SELECT count(*) FROM users WHERE upper_name LIKE 'U%'") == [(100,)]
+    assert database.rows() == ["core_2"]
+
+
+# ---- how busy the database is, and what is said ----
+
+
+@pytest.mark.drivers("postgresql+asyncpg")
+def test_a_backfill_waits_for_sessions_that_wait_for_its_table(project: Project, database: Database) -> None:
+    write(project, COUNT)
+    awaited: list[str] = []
+    threads: list[Thread] = []
+
+    class Queues(Observer):
+        def awaiting(self, what: str) -> None:
+            awaited.append(what)
+            OTHERS.pop()()
+
+        def executing(self, statement: object) -> None:
+            if "INSERT INTO ampho_journal_backfill" in str(statement) and not threads:
+                stack.enter_context(holding(database, "LOCK TABLE users IN ROW SHARE MODE"))
+                threads.append(Thread(target=_queue, args=(database,)))
+                threads[0].start()
+                _wait_for_queue(database)
+
+    with running(project, database) as each, ExitStack() as stack:
+        each.call("upgrade", observer=Queues())
+        threads[0].join()
+        assert awaited == ["the sessions that wait for a lock of the table users"]
+        assert numbers(database) == [1] * 100
+
+
+def _queue(database: Database) -> None:
+    with database.connect() as other:
+        for statement in ("BEGIN", "LOCK TABLE users IN ACCESS EXCLUSIVE MODE", "ROLLBACK"):
+            other.execute(text(statement))
+
+
+def _wait_for_queue(database: Database) -> None:
+    deadline = time.monotonic() + 20
+    while not database.query("SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_how_far_a_backfill_has_come_in_words() -> None:
+    assert str(BackfillProgress("users", 900, 1200, 2400, 400.0, 3.0)) == (
+        "backfill of users: 1,200 of about 2,400 rows, 400 rows/s, about 3 s left"
+    )
+    assert str(BackfillProgress("users", 9, 12, None, 4.0, None)) == "backfill of users: 12 rows, 4 rows/s"
+    assert str(BackfillProgress("users", 9, 12, 10, 4.0, 0.0)) == "backfill of users: 12 rows, 4 rows/s"
+    assert str(BackfillProgress("users", 9, 12, 99, 4.0, 3700.5)).endswith("about 1:01:40 left")
