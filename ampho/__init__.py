@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ampho.revise.adopt.adopt import Adopted
     from ampho.revise.adopt.parts import MovedFile, SplitRevision
     from ampho.revise.autogenerate.generate import Drift, Generated
+    from ampho.revise.heads import HeadsCheck
     from ampho.revise.lint.report import LintReport, Violation
     from ampho.revise.squash.carried import Carried
     from ampho.revise.squash.prune import Pruned
@@ -59,6 +60,7 @@ __all__ = [
     "Finding",
     "FleetStatus",
     "Generated",
+    "HeadsCheck",
     "InTransaction",
     "Initialized",
     "Lane",
@@ -105,6 +107,7 @@ _NAMES = {
     "migrate.stamp": ("Stamped",),
     "migrate.template": ("Clone", "Template"),
     "revise.autogenerate.generate": ("Drift", "Generated"),
+    "revise.heads": ("HeadsCheck",),
     "revise.lint.report": ("LintReport", "Violation"),
     "revise.adopt.adopt": ("Adopted",),
     "revise.adopt.parts": ("MovedFile", "SplitRevision"),

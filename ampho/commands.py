@@ -7,14 +7,14 @@ command runs in a greenlet, in which :class:`Framework` awaits async functions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ampho.errors import DatabaseNameError, DatabasesError
+from ampho.errors import AmphoError, DatabaseNameError, DatabasesError
 from ampho.results import combined, databases_error, named, selecting
 from ampho.running import CONNECTIONS, Framework, Opened, Running, naming_one_of, warned, without_secrets
 from ampho.settings import DEFAULT_DATABASE
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ampho.revise.adopt.adopt import Adopted
     from ampho.revise.adopt.split import Split
     from ampho.revise.autogenerate.generate import Drift, Generated
+    from ampho.revise.heads import HeadsCheck
     from ampho.revise.lint.report import LintReport
     from ampho.revise.squash.proof import State
     from ampho.revise.squash.prune import Pruned
@@ -133,7 +134,7 @@ class Commands:
         from ampho.revise.adopt import adopt, split
 
         project = self._running.project()
-        with without_secrets(project.url):
+        with self._writing():
             names = [name.strip() for each in _as_tuple(package or ()) for name in each.split(",")]
             path = adopt.usable_source(project, None if source is None else Path(source), names, planned=plan)
             if len(names) < 2:
@@ -222,7 +223,7 @@ class Commands:
             )
             return next(iter(found.revisions), None)
         project = self._running.project()
-        with without_secrets(project.url):
+        with self._writing():
             wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id)
             new = writer.prepare_revision(project, package, wish)
             if not (project.graph.of_package(package) or new.depends_on):
@@ -313,7 +314,8 @@ class Commands:
             compared = self._running.on_each(compare, own, observer, scratch=point if scratch else None, x=x)
         except DatabasesError as exc:  # nothing is written, so there are no results for the other databases
             raise databases_error(exc.errors, {}, others=exc.results) from exc
-        found = generate.write(compared, dry_run=dry_run, asks=asks)
+        with self._writing():
+            found = generate.write(compared, dry_run=dry_run, asks=asks)
         return combined(found) if len(found) > 1 else next(iter(found.values()))
 
     def _check_models(
@@ -338,6 +340,22 @@ class Commands:
                 lives = f"{package.name} lives in the group {homes[0]}"
                 observer.warned(f"{lives}, and is not compared. Add --database {homes[0]}.")
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep the files ``HEADS`` right while a command writes revisions, and secrets out of its errors."""
+        from ampho.revise import heads
+
+        project = self._running.project()
+        with without_secrets(project.url):
+            before = heads.kept(project)
+            try:
+                yield
+            except BaseException:
+                with suppress(AmphoError):  # A hook may have failed after the file was written.
+                    heads.keep(self._running.framework.project(), before)
+                raise
+            heads.keep(self._running.framework.project(), before)
+
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that merges the heads of a package.
 
@@ -348,7 +366,7 @@ class Commands:
         from ampho.revise import writer
 
         project = self._running.project()
-        with without_secrets(project.url):
+        with self._writing():
             return writer.merge(project, package, message, rev_id=rev_id)
 
     def rebase(self, package: str, *, x: Sequence[str] = (), observer: Observer | None = None) -> Revision:
@@ -365,7 +383,7 @@ class Commands:
         from ampho.revise import rebase
 
         whole = self._running.project()
-        with without_secrets(whole.url):
+        with self._writing():
             whole.check_addressed(package)
             root, onto = rebase.later_line(whole.graph, whole.package(package))
             with closing(whole.each_of(whole.homes.select(whole.homes.of(package)))) as names:
@@ -414,7 +432,7 @@ class Commands:
         from ampho.revise.squash import squash
 
         whole = self._running.project()
-        with without_secrets(whole.url):
+        with self._writing():
             squash.complete(whole, package)
             work = squash.Squash.prepare(whole, package, x, start=start, end=end, keep=_as_tuple(keep), message=message)
             if dry_run:
@@ -516,6 +534,33 @@ class Commands:
 
         point = "heads" if scratch else None
         return self._running.on_each(check, database, observer, packages=packages, scratch=point, x=x)
+
+    def check_heads(self, *packages: str) -> tuple[HeadsCheck, ...]:
+        """Return the heads of packages, and whether each package has one, which is that in its file ``HEADS``.
+
+        This uses no database.
+
+        :param packages: the packages; by default all, except those that are installed in site-packages.
+        """
+        from ampho.revise import heads
+
+        project = self._running.project()
+        with without_secrets(project.url):
+            return heads.check(project, packages)
+
+    def write_heads(self) -> tuple[Path, ...]:
+        """Write the file ``HEADS`` of each package that is not installed in site-packages, unless it is right already.
+
+        From then on, each command that writes or moves revisions keeps the file.
+
+        :return: the files that were written.
+        :raises RevisionInputError: if a file cannot be written.
+        """
+        from ampho.revise import heads
+
+        project = self._running.project()
+        with without_secrets(project.url):
+            return heads.write(project)
 
     def lint(
         self,

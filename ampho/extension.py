@@ -162,6 +162,8 @@ class Extension(ABC):
     squash: Final = command(Commands.squash)
     prune: Final = command(Commands.prune)
     check: Final = command(Commands.check)
+    check_heads: Final = command(Commands.check_heads)
+    write_heads: Final = command(Commands.write_heads)
     lint: Final = command(Commands.lint)
     plan: Final = command(Commands.plan)
     upgrade: Final = command(Commands.upgrade)

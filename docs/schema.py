@@ -34,6 +34,7 @@ COMMANDS = {
     "adopted": "db-adopt",
     "all_initialized": "db-init without PACKAGE",
     "generated": "db-rev -a",
+    "heads_checks": "db-check --heads",
     "initialized": "db-init",
     "plan": "db-up --plan and db-down --plan",
     "revision": "db-rev, db-merge, and db-rebase",

@@ -261,6 +261,8 @@ SCENES: Sequence[Scene] = (
     Scene('db-rev {package} "Keep the language of a book"', fork),
     Scene("db-heads"),
     Scene("db-heads", fork),
+    Scene("db-heads --write", fork),
+    Scene("db-check --heads", fork),
     Scene("db-merge {package}", fork),
     Scene("db-merge {package}", half),
     Scene("db-rebase {package}", fork),

@@ -31,7 +31,7 @@ from ampho.cli.lines import say, warn, write
 from ampho.cli.progress import reporting
 from ampho.cli.reporter import WarningsOnly
 from ampho.cli.show import is_verbose, print_text, show, show_text, version_rows
-from ampho.cli.show.lists import AllGenerated, AllInitialized, Drifts, Heads, Log, Revisions
+from ampho.cli.show.lists import AllGenerated, AllInitialized, Drifts, Heads, HeadsChecks, Log, Revisions
 from ampho.cli.terminal import can_answer, can_ask
 from ampho.commands import Commands
 from ampho.errors import AmphoError, ProtectedError
@@ -697,12 +697,17 @@ def _ask(question: str) -> None:
 
 
 @cli.command("db-heads")
+@click.option(
+    "--write", "writes", is_flag=True, help="Write the file HEADS of each package, in which git finds conflicts."
+)
 @_on_files
-def db_heads(ctx: click.Context) -> None:
+def db_heads(ctx: click.Context, writes: bool) -> None:
     """Print the heads of each package.
 
     One head in each package is normal. Several heads in one package are a conflict.
     """
+    for path in call(ctx, Commands.write_heads) if writes else ():
+        say(f"Wrote {shown_path(path)}")
     show(ctx, Heads.of(call(ctx, Commands.show, "heads", observer=_WARNINGS)))
 
 
@@ -800,15 +805,27 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...", shell_complete=completion.packages)
 @_scratch
 @click.option("--deploy", is_flag=True, help="Check only whether this code can run on this database.")
+@click.option("--heads", is_flag=True, help="Check only whether each package has one head, without a database.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print the operations of a revision as code.")
 @_on_database
 def db_check(
-    ctx: click.Context, /, packages: tuple[str, ...], *, scratch: bool, deploy: bool, verbose: bool, x: tuple[str, ...]
+    ctx: click.Context,
+    /,
+    packages: tuple[str, ...],
+    *,
+    scratch: bool,
+    deploy: bool,
+    heads: bool,
+    verbose: bool,
+    x: tuple[str, ...],
 ) -> None:
     """Compare the models with the database.
 
     By default, compare the models of all packages. The exit code is 1 if there are differences.
     """
+    if heads:
+        _check_heads(ctx, packages)
+        return
     if deploy:
         if packages or scratch:
             raise click.UsageError("--deploy cannot be combined with packages or --scratch.")
@@ -831,6 +848,17 @@ def db_check(
     )
     show(ctx, drifts)
     if any(drift.operations for drift in drifts):
+        ctx.exit(1)
+
+
+def _check_heads(ctx: click.Context, packages: tuple[str, ...]) -> None:
+    others = [name for name, value in ctx.params.items() if value and name not in ("heads", "packages", "verbose")]
+    if others or databases(ctx):
+        other = "-x" if others == ["x"] else f"--{(others or ['database'])[0]}"
+        raise click.UsageError(f"--heads cannot be combined with {other}, because it only reads files.")
+    checks = HeadsChecks(call(ctx, Commands.check_heads, *packages))
+    show(ctx, checks)
+    if any(each.problem for each in checks):
         ctx.exit(1)
 
 

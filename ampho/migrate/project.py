@@ -588,8 +588,8 @@ class Project:
                 yield f"{package.name} is installed without its migrations: its distribution lacks {lacking}."
             elif of_folders and not package.exists and not package.named:
                 yield f"{package.name} has no migrations folder. Create it with 'ampho db-init {package.name}'."
-            if package.name != mending and (heads := self.graph.parallel_heads(package.name)):
-                yield self._conflict(package, heads)
+            if package.name != mending and (conflict := self.conflict(package)):
+                yield conflict
 
     def misplaced(self) -> Iterator[str]:
         """Yield a warning for each package whose loaded models have a bind in which the package does not live.
@@ -668,7 +668,11 @@ class Project:
                 f" {listed(folders)}. {remedy}."
             )
 
-    def _conflict(self, package: MigrationPackage, heads: Sequence[str]) -> str:
+    def conflict(self, package: MigrationPackage) -> str:
+        """Return which parallel heads a package has, and what to do about them; empty if it has none."""
+        heads = self.graph.parallel_heads(package.name)
+        if not heads:
+            return ""
         remedy = f"Merge them with 'ampho db-merge {package.name}'"
         if package.installed:
             remedy = "It is installed, so they have to be merged in its own project"

@@ -183,6 +183,8 @@ STORY: Sequence[tuple[str | Change, str, int]] = [
     ("db-stamp base --purge", "stamped", 0),
     (fork, "", 0),
     ("db-heads", "heads", 0),
+    ("db-heads --write", "heads", 0),
+    ("db-check --heads", "heads_checks", 1),
     ("db-current", "current", 0),
     ("db-up core@head", "error", 1),
     ("db-rebase core", "revision", 0),

@@ -59,7 +59,7 @@ SCENES: Mapping[str, Sequence[str]] = {
         *(f"db-lint blog_2 --format {each}" for each in ("github", "gitlab", "sarif")),
     ),
     "db-wait": ("db-wait --timeout 0",),
-    "db-check": ("db-check", "db-check --deploy", "db-check --scratch"),
+    "db-check": ("db-check", "db-check --deploy", "db-check --heads", "db-check --scratch"),
     "db-rev": ("db-rev blog More", "db-rev blog More -a --head blog_2"),
     "db-up": ("db-up --plan", "db-up --plan --json", "db-up blog_2", "db-up"),
     "db-down": ("db-down --plan blog@-1", "db-down {evil}", "db-down -y blog@-1"),

@@ -15,7 +15,8 @@ from ampho.cli.commands import cli
 
 COMMANDS = """
     db-status, db-status --all, db-status shop, db-current, db-current -v, db-show, db-show shop, db-show shop_1,
-    db-heads, db-log, db-graph, db-graph --full, db-graph --no-database, db-check, db-check shop, db-check --deploy,
+    db-heads, db-heads --write, db-check --heads,
+    db-log, db-graph, db-graph --full, db-graph --no-database, db-check, db-check shop, db-check --deploy,
     db-check --scratch, db-wait --timeout 0, db-up --plan, db-up -s, db-up -s shop --start base, db-lint, db-lint shop,
     db-rev core More, db-rev shop More, db-rev core Tables -a, db-rev shop Tables -a --scratch, db-merge shop,
     db-rebase shop, db-stamp shop, db-up, db-up shop, db-up core, db-down --plan, db-down -s, db-down,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, assert_type
 
 from sqlalchemy import URL, Column, Table
@@ -24,6 +25,7 @@ from ampho import (
     Entry,
     FleetStatus,
     Generated,
+    HeadsCheck,
     Initialized,
     LintReport,
     Observer,
@@ -128,6 +130,8 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         ),
         Squashed,
     )
+    assert_type(ampho.check_heads("blog"), tuple[HeadsCheck, ...])
+    assert_type(ampho.write_heads(), tuple[Path, ...])
     assert_type(ampho.prune("blog", dry_run=True, x=X, observer=OBSERVER), Pruned)
     assert_type(
         ampho.check("blog", "core", scratch=True, database=["default", "reports"], x=X, observer=OBSERVER),
@@ -271,6 +275,8 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
         ),
         Squashed,
     )
+    assert_type(await ampho.check_heads("blog"), tuple[HeadsCheck, ...])
+    assert_type(await ampho.write_heads(), tuple[Path, ...])
     assert_type(await ampho.prune("blog", dry_run=True, x=X, observer=OBSERVER), Pruned)
     assert_type(
         await ampho.check("blog", "core", scratch=True, database=["default", "reports"], x=X, observer=OBSERVER),

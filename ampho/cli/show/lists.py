@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ampho.database.journal import Entry
     from ampho.revise.autogenerate.generate import Drift, Generated
     from ampho.revise.autogenerate.operations.describe import Change
+    from ampho.revise.heads import HeadsCheck
     from ampho.revise.writer import Initialized
     from ampho.status.state import RevisionRecord
 
@@ -122,6 +123,21 @@ def _(heads: Heads, ctx: click.Context) -> None:
     if len(heads) > 1 and all(len(each.revisions) == 1 for each in heads):
         say("One head in each package is normal: there is nothing to merge.")
     if not heads:
+        say(_NO_REVISIONS, err=True)
+
+
+class HeadsChecks(tuple["HeadsCheck", ...]):
+    """The heads of each package, and what is wrong with them."""
+
+
+@print_text.register
+def _(checks: HeadsChecks, ctx: click.Context) -> None:
+    width = max((len(each.package) for each in checks), default=0)
+    for each in checks:
+        say(f"{each.package:<{width}}  {', '.join(each.heads) or '-'}")
+        if each.problem:
+            say(f"    {each.problem}", hang=4)
+    if not checks:
         say(_NO_REVISIONS, err=True)
 
 
