@@ -13,6 +13,7 @@ from alembic.operations.ops import (
     CreateUniqueConstraintOp,
 )
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.schema import ColumnCollectionConstraint
 from sqlalchemy.sql.elements import conv
 
 from ampho.operations.indexes import build_index
@@ -26,6 +27,7 @@ _CONSTRAINT = """
     WHERE conrelid = to_regclass(:table) AND conname = :name
 """
 _COPY = "ampho_copy"
+_MAX_NAME = 63
 _NOT_VALID = " NOT VALID"
 
 
@@ -69,7 +71,7 @@ def create_foreign_key(
 
 
 def create_check_constraint(
-    constraint_name: str,
+    constraint_name: str | None,
     table_name: str,
     condition: str | ColumnElement[bool] | TextClause,
     *,
@@ -94,8 +96,9 @@ def create_check_constraint(
         operation = CreateCheckConstraintOp(constraint_name, table_name, condition, schema=schema, **kw)
         add_check(server, operation.to_constraint(server.context))
         return
+    name: Any = constraint_name  # Alembic's batches also take None
     with op.batch_alter_table(table_name, schema=schema) as batch:
-        batch.create_check_constraint(constraint_name, condition, **kw)
+        batch.create_check_constraint(name, condition, **kw)
 
 
 def create_unique_constraint(
@@ -160,22 +163,22 @@ def add_foreign_key(server: Server, constraint: ForeignKeyConstraint) -> bool:
     if server.is_partitioned(server.table(constraint)):
         return False
     with server.repeatable():
-        _add(server, constraint)
+        _add(server, constraint, _named(server, constraint, "fkey"))
     return True
 
 
 def add_check(server: Server, constraint: CheckConstraint) -> None:
     """Add a check constraint, unless it exists."""
     with server.repeatable():
-        _add(server, constraint)
+        _add(server, constraint, _named(server, constraint, "check"))
 
 
 def add_unique(server: Server, constraint: UniqueConstraint) -> bool:
     """Add a unique constraint, unless it exists; return False if PostgreSQL cannot do that without blocking the app."""
     options = constraint.dialect_options["postgresql"]
     kept = {f"postgresql_{name}": value for name, value in options.items() if value}
-    table, quoted = server.table(constraint), server.preparer.format_constraint(constraint)
-    name, columns = server.plain(str(quoted)), list(constraint.columns.keys())
+    table, quoted = server.table(constraint), _named(server, constraint, "key")
+    name, columns = server.plain(quoted), list(constraint.columns.keys())
     index = CreateIndexOp(
         conv(name), constraint.table.name, columns, schema=constraint.table.schema, unique=True, **kept
     )
@@ -194,17 +197,25 @@ def _ddl(server: Server) -> Any:  # noqa: ANN401 (a compiler of any version of S
     return dialect.ddl_compiler(dialect, None)
 
 
-def _add(server: Server, constraint: CheckConstraint | ForeignKeyConstraint) -> None:
+def _named(server: Server, constraint: ColumnCollectionConstraint, suffix: str) -> str:
+    """Return the quoted name of a constraint, which without a name gets the one that PostgreSQL would give it."""
+    if constraint.name is None or server.preparer.format_constraint(constraint) is None:
+        table: Any = constraint.table
+        constraint.name = conv("_".join([table.name, *constraint.columns.keys(), suffix])[-_MAX_NAME:])
+    return str(server.preparer.format_constraint(constraint))
+
+
+def _add(server: Server, constraint: CheckConstraint | ForeignKeyConstraint, quoted: str) -> None:
     constraint.dialect_options["postgresql"]["not_valid"] = True
-    table, quoted = server.table(constraint), server.preparer.format_constraint(constraint)
-    found = server.row(_CONSTRAINT, table=server.single(table), name=server.plain(str(quoted)))
+    table = server.table(constraint)
+    found = server.row(_CONSTRAINT, table=server.single(table), name=server.plain(quoted))
     if found is None:
         server.context.impl.add_constraint(constraint)
         server.commit()
     else:
         _check_equal(server, constraint, table, found.definition)
     if found is None or not found.convalidated:
-        _validate(server, f"ALTER TABLE {table}", str(quoted))
+        _validate(server, f"ALTER TABLE {table}", quoted)
 
 
 def _validate(server: Server, alter: str, name: str) -> None:

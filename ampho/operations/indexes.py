@@ -115,8 +115,9 @@ def _drop(server: Server, index: Index) -> None:
 
 def _check_equal(server: Server, operation: CreateIndexOp, table: str, found: Row[Any]) -> None:
     """Check that an index is the one that an operation creates, by creating it on an empty copy of the table."""
-    options = {**operation.kw, "postgresql_concurrently": False, "schema": "pg_temp", "unique": operation.unique}
-    copy = CreateIndexOp(operation.index_name, _COPY, operation.columns, **options)
+    options: dict[str, Any] = {**operation.kw, "postgresql_concurrently": False}
+    unique = operation.unique
+    copy = CreateIndexOp(operation.index_name, _COPY, operation.columns, schema="pg_temp", unique=unique, **options)
     with op.get_bind().begin_nested() as savepoint:
         server.run(f"CREATE TEMPORARY TABLE {_COPY} (LIKE {table})")
         server.context.impl.create_index(copy.to_index(server.context))

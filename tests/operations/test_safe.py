@@ -278,6 +278,107 @@ def test_an_invalid_index_is_removed_and_another_one_is_not(project: Project, da
             each.call("upgrade")
 
 
+# ---- Names, schemas, and what PostgreSQL cannot do ----
+
+PARTITIONS = """
+op.execute("CREATE TABLE shops (id integer, code integer, same integer) PARTITION BY LIST (id)")
+op.execute("CREATE TABLE shops_1 PARTITION OF shops FOR VALUES IN (1)")
+op.execute("CREATE TABLE halls (id integer PRIMARY KEY)")
+"""
+ON_PARTITIONS = """
+create_index("ix_code", "shops", ["code"])
+create_unique_constraint("uq_shops", "shops", ["id", "code"])
+create_foreign_key("fk_shops", "shops", "halls", ["same"], ["id"])
+add_column("shops", sa.Column("hall_id", sa.Integer, sa.ForeignKey("halls.id", name="fk_hall"), index=True))
+drop_index("ix_code", "shops")
+"""
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_table_with_partitions_is_changed_as_usual(project: Project, database: Database) -> None:
+    write(project, ON_PARTITIONS, tables=PARTITIONS)
+    with facade(project, "flask", ["shop"], database.url) as each:
+        each.call("upgrade")
+        names = "SELECT conname FROM pg_constraint WHERE conrelid = 'shops'::regclass AND contype <> 'n' ORDER BY 1"
+        assert database.query(names) == [("fk_hall",), ("fk_shops",), ("uq_shops",)]
+        indexes = "SELECT indexname FROM pg_indexes WHERE tablename = 'shops' ORDER BY 1"
+        assert database.query(indexes) == [("ix_shops_hall_id",), ("uq_shops",)]
+
+
+LONG_NAME = "e" * 60
+COLUMNS = f"""
+parent = sa.ForeignKey("shops.id")
+add_column("shops", sa.Column("parent_id", sa.Integer, parent, index=True, comment="x"))
+add_column("shops", sa.Column("ean", sa.Integer, unique=True))
+add_column("shops", sa.Column("double", sa.Integer, sa.Computed("same * 2")))
+create_check_constraint(None, "shops", "ean > 0")
+alter_column("shops", "code", new_column_name="{LONG_NAME}", existing_type=sa.Integer)
+alter_column("shops", "{LONG_NAME}", nullable=False)
+"""
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_columns_with_keys_and_long_names(project: Project, database: Database) -> None:
+    write(project, COLUMNS, tables=SAME)
+    with facade(project, "flask", ["shop"], database.url) as each:
+        each.call("upgrade")
+        indexes = "SELECT indexname FROM pg_indexes WHERE tablename = 'shops' ORDER BY 1"
+        assert database.query(indexes) == [("ix_shops_parent_id",), ("shops_ean_key",), ("shops_pkey",)]
+        names = "SELECT conname FROM pg_constraint WHERE conrelid = 'shops'::regclass AND contype IN ('c', 'f', 'u')"
+        assert {*database.query(names)} == {("shops_check",), ("shops_ean_key",), ("shops_parent_id_fkey",)}
+        null = f"SELECT attnotnull FROM pg_attribute WHERE attname = '{LONG_NAME}' AND attrelid = 'shops'::regclass"
+        assert database.query(null) == [(True,)]
+        assert database.query("SELECT double FROM shops") == [(14,), (14,)]
+    write(project, 'add_column("shops", sa.Column("same", sa.String(3)))', tables=SAME)
+    database.run("DELETE FROM alembic_version", "INSERT INTO alembic_version VALUES ('shop_1')")
+    refused = pytest.raises(RevisionFailedError, match="another column same, of the type integer")
+    with facade(project, "flask", ["shop"], database.url) as each, refused:
+        each.call("upgrade")
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_the_check_of_an_interrupted_not_null_is_dropped(project: Project, database: Database) -> None:
+    write(project, 'alter_column("shops", "same", nullable=False)', tables=SAME)
+    with facade(project, "flask", ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        check = "ADD CONSTRAINT same_is_not_null CHECK (same IS NOT NULL)"
+        database.run(f"ALTER TABLE shops ALTER COLUMN same SET NOT NULL, {check}")
+        each.call("upgrade")
+        assert database.query("SELECT FROM pg_constraint WHERE conname = 'same_is_not_null'") == []
+
+
+def test_the_plan_says_that_the_operations_commit(project: Project, make_database: Any) -> None:
+    write(project, UP)
+    for driver, kind in (("postgresql+psycopg", "partly"), ("sqlite+pysqlite", "yes")):
+        with facade(project, "flask", ["shop"], make_database(driver).url) as each:
+            assert [step.in_transaction.value for step in each.call("plan").steps] == ["yes", kind]
+
+
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_an_index_waits_for_transactions_longer_than_the_lock_timeout(project: Project, database: Database) -> None:
+    write(
+        project,
+        'create_index("ix_code", "shops", ["code"])\nassert op.get_bind().scalar(sa.text("SHOW lock_timeout")) == "1s"',
+        tables=SAME,
+    )
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["shop"], database.url, AMPHO_STATEMENT_LOCK_TIMEOUT=1) as each:
+        each.call("upgrade", "shop_1")
+        ends = threading.Event()
+
+        def hold() -> None:
+            with database.connect() as connection:
+                connection.exec_driver_sql("BEGIN")
+                connection.exec_driver_sql("UPDATE shops SET code = code")
+                ends.wait(1.5)
+                connection.exec_driver_sql("COMMIT")
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        each.call("upgrade")
+        holder.join()
+
+
 # ---- An app that writes meanwhile ----
 
 SLOW = """
