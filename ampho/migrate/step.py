@@ -257,8 +257,8 @@ class RunningStep:
             )
         elif self._transaction.repeated:
             return (
-                "Its last transaction was rolled back. Run the command again when the cause is gone: what the revision"
-                " committed before, with ampho.operations, may be repeated, and is not done twice."
+                "Its last transaction was rolled back. What it committed before, with ampho.operations, is kept."
+                f" Correct the cause, and run the command again, which skips what is done.{self._continues}"
             )
         else:
             return f"Its transaction was rolled back.{self._continues}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ from alembic.operations.schemaobj import SchemaObjects
 from sqlalchemy import Column, Enum
 from sqlalchemy.sql.elements import conv
 
+from ampho.errors import OperationError
+from ampho.operations.backfills import backfill
 from ampho.operations.constraints import add_check, add_foreign_key, add_unique
 from ampho.operations.indexes import build_index
 from ampho.operations.server import Server, postgres
@@ -52,9 +53,9 @@ def add_column(
     """Add a column, on PostgreSQL so that the app can use the table while existing rows get the default.
 
     PostgreSQL rewrites the table for a default such as ``gen_random_uuid()``, which has another value in each row, and
-    before version 11 for any default. The column is then added without it, gets the default for new rows, and the
-    existing rows have to be filled. Foreign keys, unique constraints, and indexes of the column are created by the
-    other functions of this module.
+    before version 11 for any default. The column is then added without it, gets the default for new rows, and
+    :func:`backfill` fills the existing rows. Foreign keys, unique constraints, and indexes of the column are created by
+    the other functions of this module.
 
     The transaction of the revision is committed. If the revision runs again, it goes on where it stopped. On other
     databases, this is ``op.add_column()``, whose parameters it has; SQLite rebuilds the table if it has to.
@@ -63,7 +64,7 @@ def add_column(
     :param column: the column.
     :param schema: the schema of the table.
     :param kw: other arguments.
-    :raises RuntimeError: if the table has another column of this name.
+    :raises OperationError: if the table has another column of this name, or cannot be filled.
     """
     server = postgres()
     if server is None:
@@ -74,24 +75,30 @@ def add_column(
     is_late = _rewrites(server, column)
     with server.repeatable():
         if not _has_column(server, table, column):
-            op.add_column(
-                table_name, _bare(column, is_late=is_late), schema=schema, if_not_exists=server.is_offline or None
-            )
+            bare = _bare(column, is_late=is_late)
+            op.add_column(table_name, bare, schema=schema, if_not_exists=server.is_offline or None)
         if is_late:
             op.alter_column(table_name, column.name, server_default=column.server_default, schema=schema)
         server.commit()
         if is_late:
-            _fill(column)
-        for constraint in table.constraints:
-            if isinstance(constraint, sa.UniqueConstraint):
-                is_added = add_unique(server, constraint)
-            else:
-                is_added = not isinstance(constraint, sa.ForeignKeyConstraint) or add_foreign_key(server, constraint)
-            if not is_added:
-                server.context.impl.add_constraint(constraint)
-        for index in table.indexes:
-            if not build_index(server, CreateIndexOp.from_index(index)):
-                server.context.impl.create_index(index)
+            backfill(table_name, {column.name: sa.text("DEFAULT")}, sa.column(column.name).is_(None), schema=schema)
+            if not column.nullable:
+                _set_not_null(server, table_name, column.name, schema)
+        _add_constraints(server, table)
+
+
+def _add_constraints(server: Server, table: Table) -> None:
+    """Add the constraints and indexes of a table that has only a new column."""
+    for constraint in table.constraints:
+        if isinstance(constraint, sa.UniqueConstraint):
+            is_added = add_unique(server, constraint)
+        else:
+            is_added = not isinstance(constraint, sa.ForeignKeyConstraint) or add_foreign_key(server, constraint)
+        if not is_added:
+            server.context.impl.add_constraint(constraint)
+    for index in table.indexes:
+        if not build_index(server, CreateIndexOp.from_index(index)):
+            server.context.impl.create_index(index)
 
 
 def alter_column(
@@ -176,15 +183,11 @@ def _has_column(server: Server, table: Table, column: Column[Any]) -> bool:
     name = server.single(server.preparer.format_table(table))
     found = server.row(_COLUMN, table=name, column=column.name, type=type_)
     if found is not None and found.is_same is False:
-        raise RuntimeError(
+        raise OperationError(
             f"the table {name} already has another column {column.name}, of the type {found.type}. Drop or rename that"
             " column first"
         )
     return found is not None
-
-
-def _fill(column: Column[Any]) -> None:
-    warnings.warn(f"The rows that exist have no value in {column.name} yet. Fill them.", stacklevel=3)
 
 
 def label_statements(old: Sequence[str], new: Sequence[str], name: str, dialect: Dialect) -> Iterator[str]:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import ColumnCollectionConstraint
 from sqlalchemy.sql.elements import conv
 
+from ampho.errors import OperationError
 from ampho.operations.indexes import build_index
 from ampho.operations.server import Server, postgres
 
@@ -56,7 +57,7 @@ def create_foreign_key(
     :param source_schema: the schema of the table.
     :param referent_schema: the schema of the other table.
     :param kw: other arguments, such as ``ondelete``.
-    :raises RuntimeError: if another constraint of the same name exists on the table.
+    :raises OperationError: if another constraint of the same name exists on the table.
     """
     server = postgres()
     columns = list(local_cols), list(remote_cols)
@@ -89,7 +90,7 @@ def create_check_constraint(
     :param condition: what is true for each row.
     :param schema: the schema of the table.
     :param kw: other arguments.
-    :raises RuntimeError: if another constraint of the same name exists on the table.
+    :raises OperationError: if another constraint of the same name exists on the table.
     """
     server = postgres()
     if server is not None:
@@ -120,7 +121,7 @@ def create_unique_constraint(
     :param columns: the names of the columns.
     :param schema: the schema of the table.
     :param kw: other arguments, such as ``deferrable``.
-    :raises RuntimeError: if another index of the same name exists on the table.
+    :raises OperationError: if another index of the same name exists on the table.
     """
     server = postgres()
     operation = CreateUniqueConstraintOp(constraint_name, table_name, columns, schema=schema, **kw)
@@ -242,7 +243,7 @@ def _check_equal(
         savepoint.rollback()
     constraint.name = name
     if wanted is None or wanted.definition.removesuffix(_NOT_VALID) != definition.removesuffix(_NOT_VALID):
-        raise RuntimeError(
+        raise OperationError(
             f"the table {server.single(table)} already has another constraint {name}: {definition}. Drop that"
             " constraint, or choose another name"
         )

@@ -10,6 +10,7 @@ from alembic import op
 from alembic.operations.ops import CreateIndexOp, DropIndexOp
 from sqlalchemy.exc import DBAPIError
 
+from ampho.errors import OperationError
 from ampho.operations.server import Server, postgres
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def create_index(
     :param schema: the schema of the table.
     :param unique: whether the index is unique.
     :param kw: other arguments, such as ``postgresql_where``.
-    :raises RuntimeError: if another index of the same name exists on the table.
+    :raises OperationError: if another index of the same name exists on the table.
     """
     kw.pop("postgresql_concurrently", None)
     server = postgres()
@@ -124,7 +125,7 @@ def _check_equal(server: Server, operation: CreateIndexOp, table: str, found: Ro
         wanted = server.row(_INDEX, table=f"pg_temp.{_COPY}", name="")
         savepoint.rollback()
     if wanted is None or _shape(wanted) != _shape(found):
-        raise RuntimeError(
+        raise OperationError(
             f"the table {server.single(table)} already has another index of this name: {found.definition}. Drop that"
             " index, or choose another name"
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from ampho.history.losses import (
     Described,
     Function,
+    called,
     converted_in_code,
     lost_in_code,
     narrowed_in_code,
@@ -42,6 +43,13 @@ def changed(upgrade: ast.stmt | None, *, is_sqlite: bool) -> Iterator[Described]
 def required(upgrade: ast.stmt | None, earlier: Iterable[Function]) -> Iterator[Described]:
     """Yield a description of each column that an ``upgrade()`` makes NOT NULL without a value for existing rows."""
     return required_in_code(upgrade, earlier)
+
+
+def lines_in_batches(upgrade: ast.stmt | None) -> set[int]:
+    """Return the lines of calls that change rows in batches, though the SQL that is written for them does not."""
+    calls = [node for node in ast.walk(upgrade or ast.Pass()) if isinstance(node, ast.Call)]
+    batched = [call for call in calls if called(call) in ("add_column", "backfill")]
+    return {line for call in batched for line in range(call.lineno, (call.end_lineno or call.lineno) + 1)}
 
 
 def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:

@@ -23,7 +23,16 @@ from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 from ampho.migrate.sql import Excerpt, render_each
 from ampho.revise.lint import code, squawk
-from ampho.revise.lint.report import DATA_LOSS, IRREVERSIBLE, NO_SQL, NOT_NULL, OWN, LintReport, Violation
+from ampho.revise.lint.report import (
+    DATA_LOSS,
+    IRREVERSIBLE,
+    NO_SQL,
+    NOT_NULL,
+    OWN,
+    WHOLE_TABLE,
+    LintReport,
+    Violation,
+)
 from ampho.revise.lint.rules import Server, found_in
 from ampho.revise.lint.statements import NewTables, Statement, batch_lines, suggested, written
 
@@ -197,10 +206,12 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
         yield checked.violation(NO_SQL, message, at=int(at["line"]) if at else 0)
     yield from _lost(checked)
     yield from _changed(drafted, checked, earlier)
+    in_batches = code.lines_in_batches(checked.upgrade)
     for number, statement in enumerate(checked.statements):
         if number not in checked.new:
             for rule, message, help_ in found_in(statement, checked.statements[:number], drafted.server):
-                yield checked.violation(rule, message, help_, statement)
+                if rule != WHOLE_TABLE or statement.line not in in_batches:
+                    yield checked.violation(rule, message, help_, statement)
     if why := code.why_irreversible(checked.defined):
         downgrade = checked.defined.get("downgrade") or checked.upgrade
         yield checked.violation(IRREVERSIBLE, why, code.REVERT_HELP, getattr(downgrade, "lineno", 1))
