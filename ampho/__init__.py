@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ampho.database.journal import Backfill, Entry, Outcome
     from ampho.database.statement import Statement
     from ampho.fleet.listing import Database
-    from ampho.history.revision import Revision
+    from ampho.history.revision import Phase, Revision
     from ampho.migrate.observers import BackfillProgress, Observer
     from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step, StepRun
     from ampho.migrate.reflection import reflect
@@ -74,6 +74,7 @@ __all__ = [
     "Outcome",
     "PackageState",
     "PackageStatus",
+    "Phase",
     "Picture",
     "Plan",
     "Pruned",
@@ -100,7 +101,7 @@ _NAMES = {
     "database.journal": ("Backfill", "Entry", "Outcome"),
     "database.statement": ("Statement",),
     "fleet.listing": ("Database",),
-    "history.revision": ("Revision",),
+    "history.revision": ("Phase", "Revision"),
     "migrate.observers": ("BackfillProgress", "Observer"),
     "migrate.plan": ("Cause", "Direction", "InTransaction", "Plan", "Run", "Step", "StepRun"),
     "migrate.reflection": ("reflect",),

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ampho.errors import AmphoError, DatabaseNameError, DatabasesError
+from ampho.errors import AmphoError, DatabaseNameError, DatabasesError, SpecifierError
 from ampho.results import combined, databases_error, named, selecting
 from ampho.running import CONNECTIONS, Framework, Opened, Running, naming_one_of, warned, without_secrets
 from ampho.settings import DEFAULT_DATABASE
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ampho.database.journal import Entry
     from ampho.fleet.survey import Surveyed
     from ampho.history.graph import Graph
-    from ampho.history.revision import Revision
+    from ampho.history.revision import Phase, Revision
     from ampho.migrate.observers import Observer
     from ampho.migrate.plan import Direction, Plan, Run
     from ampho.migrate.project import Project
@@ -607,6 +607,7 @@ class Commands:
         *,
         direction: Direction | str = "upgrade",
         cascade: bool = False,
+        phase: Phase | str | None = None,
         database: str | Iterable[str] | None = None,
         x: Sequence[str] = (),
         observer: Observer | None = None,
@@ -619,6 +620,7 @@ class Commands:
         :param specifier: the target; by default as for :meth:`upgrade` and :meth:`downgrade`.
         :param direction: ``upgrade`` or ``downgrade``.
         :param cascade: as for :meth:`downgrade`.
+        :param phase: as for :meth:`upgrade`.
         :param database: the name of a database, or several; by default, as for :meth:`upgrade` and :meth:`downgrade`.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
@@ -629,11 +631,15 @@ class Commands:
         if direction == "upgrade":
             self._running.warn_of_misplaced(observer)
         if direction == "upgrade" and self._running.project().has_several_databases:
-            return self._running.plan_upgrade(specifier or "heads", database, x=x, observer=observer)
+            return self._running.plan_upgrade(
+                specifier or "heads", database, phase=_phase(phase), x=x, observer=observer
+            )
 
         def plan(on: Opened) -> Callable[[], Plan]:
             def of(project: Project) -> Callable[[], Plan]:
-                explain = executor.plan(project, on.connection, specifier, direction=direction, cascade=cascade, x=x)
+                explain = executor.plan(
+                    project, on.connection, specifier, direction=direction, cascade=cascade, phase=_phase(phase), x=x
+                )
                 if project is on.project:
                     return explain
                 explained = explain()  # while its temporary files exist
@@ -651,6 +657,7 @@ class Commands:
         specifier: str = "heads",
         *,
         agreed: Plan | None = None,
+        phase: Phase | str | None = None,
         keep_going: bool = False,
         create: bool = False,
         database: str | Iterable[str] | None = None,
@@ -661,29 +668,40 @@ class Commands:
 
         :param specifier: the target; see "What a specifier means" in the documentation.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
+        :param phase: ``pre`` to hold back the revisions that have to wait until the old release of the app is gone;
+            ``post`` to run all that is left; by default, all revisions run.
         :param keep_going: whether to continue with other databases if one fails.
         :param create: whether to create databases and schemas that do not exist yet.
         :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the events of the run.
+        :raises PhaseError: if a revision in phase ``pre`` depends on a pending one in phase ``post``.
         :raises AmphoError: if the run cannot start, in which case nothing changes, or if a revision fails.
         :raises DatabasesError: if there are several databases, and one of them fails.
         """
         from ampho.migrate import executor
 
+        only_phase = _phase(phase)
         self._running.warn_of_misplaced(observer)
         if create:
             self._running.create(specifier, database, observer, keep_going=keep_going)
         only = self._running.only_one(specifier, database)
         if only is None:
             return self._running.upgrade(
-                specifier, database, agreed=agreed, keep_going=keep_going, x=x, observer=observer
+                specifier, database, phase=only_phase, agreed=agreed, keep_going=keep_going, x=x, observer=observer
             )
 
         def upgrade(on: Opened) -> Run:
             looks_first = not self.expects_steps
             return executor.upgrade(
-                on.project, on.connection, specifier, agreed=agreed, looks_first=looks_first, x=x, observer=on.observer
+                on.project,
+                on.connection,
+                specifier,
+                phase=only_phase,
+                agreed=agreed,
+                looks_first=looks_first,
+                x=x,
+                observer=on.observer,
             )
 
         return self._running.on_one(upgrade, only, observer, "db-up", renews=True)
@@ -743,6 +761,7 @@ class Commands:
         self,
         specifier: str = "heads",
         *,
+        phase: Phase | str | None = None,
         start: str | Sequence[str] | None = None,
         database: str | None = None,
         x: Sequence[str] = (),
@@ -751,6 +770,7 @@ class Commands:
         """Return the SQL that an upgrade would run.
 
         :param specifier: as for :meth:`upgrade`.
+        :param phase: as for :meth:`upgrade`.
         :param start: ``base``, or ids of revisions, to start from instead of the state of the database; then no
             database is needed.
         :param database: the name of the database; required if packages live in several.
@@ -761,7 +781,7 @@ class Commands:
         from ampho.migrate import sql
 
         with self._running.connected_if(start is None, database, observer, "db-up --sql") as (project, connection):
-            return sql.upgrade_sql(project, connection, specifier, start=start, x=x)
+            return sql.upgrade_sql(project, connection, specifier, phase=_phase(phase), start=start, x=x)
 
     def downgrade_sql(
         self,
@@ -1224,6 +1244,18 @@ def readiness(commands: Commands, patience: float | None = None) -> Readiness:
         for name in names:
             commands.reach(name, patience)
     return Readiness.of(commands.deployment() if names else Deployment(()))
+
+
+def _phase(name: Phase | str | None) -> Phase | None:
+    """Return a phase by its name.
+
+    :raises SpecifierError: if there is no such phase.
+    """
+    from ampho.history.revision import Phase
+
+    if name is None or name in [*Phase]:
+        return None if name is None else Phase(name)
+    raise SpecifierError(f"{name!a} is not a phase. Use 'pre' or 'post'.", specifier=str(name))
 
 
 def _one_of(names: str | Iterable[str] | None) -> str | None:

@@ -197,6 +197,21 @@ class DependentsError(AmphoError):
         self.dependents: tuple[str, ...] = tuple(dependents)
 
 
+class PhaseError(AmphoError):
+    """A revision in phase ``pre`` depends on a pending revision in phase ``post``.
+
+    :ivar package: the package of the revision.
+    :ivar revision: the id of the revision.
+    :ivar needed: the id of the pending revision in phase ``post``.
+    """
+
+    def __init__(self, message: str, *, package: str, revision: str, needed: str) -> None:
+        super().__init__(message)
+        self.package = package
+        self.revision = revision
+        self.needed = needed
+
+
 class PlanChangedError(AmphoError):
     """The plan is no longer the one that you confirmed."""
 

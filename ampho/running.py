@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ampho.database.store import Store
     from ampho.fleet.survey import Surveyed
+    from ampho.history.revision import Phase
     from ampho.migrate.across import State, UpgradePlanner
     from ampho.migrate.observers import Observer, Observers
     from ampho.migrate.plan import Plan, Run
@@ -523,7 +524,13 @@ class Running:
         return None if needs_others else part.database
 
     def plan_upgrade(
-        self, specifier: str, database: str | Iterable[str] | None, *, x: Sequence[str], observer: Observer | None
+        self,
+        specifier: str,
+        database: str | Iterable[str] | None,
+        *,
+        phase: Phase | None,
+        x: Sequence[str],
+        observer: Observer | None,
     ) -> Plan:
         """Return the plan of an upgrade of several databases, with an explanation of each step.
 
@@ -533,6 +540,7 @@ class Running:
         from ampho.migrate.observers import Observer
 
         planner = self._planner(specifier, database, x, observer)
+        planner.phase, planner.explains = phase, True
         plan = planner.plan(specifier)
         for error in planner.errors.values():
             (observer or Observer()).warned(str(error))
@@ -546,6 +554,7 @@ class Running:
         specifier: str,
         database: str | Iterable[str] | None,
         *,
+        phase: Phase | None,
         agreed: Plan | None,
         keep_going: bool,
         x: Sequence[str],
@@ -561,7 +570,7 @@ class Running:
         from ampho.migrate.observers import Observer
 
         planner = self._planner(specifier, database, x, observer)
-        planner.keeps_going = keep_going
+        planner.keeps_going, planner.phase = keep_going, phase
         plan = planner.plan(specifier)
         plan.check_agreed(agreed)
         observers = self._observers(observer)

@@ -158,6 +158,14 @@ def _databases(value: object) -> Mapping[str, tuple[str, ...]]:
     return {name: () if entries is None else _entries(entries) for name, entries in value.items()}
 
 
+def _phases(value: object) -> Mapping[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise TypeError
+    if not {*value.values()} <= {"pre", "post"}:
+        raise ValueError
+    return dict(value)
+
+
 PACKAGES: Setting[tuple[str, ...] | None] = Setting(
     "AMPHO_MIGRATION_PACKAGES",
     kind="a list of names, or a comma-separated string",
@@ -166,6 +174,16 @@ PACKAGES: Setting[tuple[str, ...] | None] = Setting(
     parse=_entries,
     unset=(None, ""),
     by_default="the app's own package, if it has migrations",
+)
+PHASES: Setting[Mapping[str, str]] = Setting(
+    "AMPHO_PHASES",
+    kind='a dictionary that maps packages, or ids of revisions, to `"pre"` or `"post"`',
+    meaning="the phases of revisions, if not those in their files; for packages that others write",
+    default={},
+    parse=_phases,
+    unset=(None,),
+    by_default="each revision's own phase",
+    in_environment=False,
 )
 PLUGINS: Setting[bool | tuple[str, ...]] = Setting(
     "AMPHO_PLUGINS",
@@ -318,6 +336,7 @@ class Settings:
 
     def __init__(self, config: Mapping[str, object], environment: Mapping[str, str]) -> None:
         self.migration_packages: Final = PACKAGES.read(config, environment)
+        self.phases: Final = PHASES.read(config, environment)
         self.plugins: Final = PLUGINS.read(config, environment)
         self.databases: Final = DATABASES.read(config, environment)
         self.env_package: Final = ENV_PACKAGE.read(config, environment)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -70,6 +71,7 @@ ERROR = {
     "database": "The name of the database; of a protected one, the name that confirms the change.",
     "line": "The line of the file.",
     "revisions": "The ids of the revisions that the error is about.",
+    "needed": "The id of the pending revision in phase post on which that one depends.",
     "dependents": "The ids of the revisions of other packages that would be reverted, too.",
     "rows": "The rows of the version table that the error is about.",
     "table": "The name of the journal's table.",
@@ -225,7 +227,7 @@ def _enum(kind: type[Enum]) -> Schema:
 def _object(kind: Any, definitions: dict[str, Schema]) -> Schema:
     shape = SHAPES.get(kind.__name__, Shape())
     properties = {name: _attribute(kind, path, definitions) for name, path in paths(kind).items()}
-    for name in shape.optional[:1]:
+    for name, *_ in shape.optional:
         (properties[name],) = (each | properties[name] for each in properties[name].pop("anyOf") if "$ref" in each)
     for name in shape.or_null:
         meaning = properties[name]["description"].replace("; empty ", "; null ").replace("; otherwise empty.", ".")
@@ -233,7 +235,7 @@ def _object(kind: Any, definitions: dict[str, Schema]) -> Schema:
     return {
         "description": _summary(kind),
         "type": "object",
-        "required": [name for name in properties if name not in (DATABASE, *shape.optional)],
+        "required": [name for name in properties if name not in (DATABASE, *chain.from_iterable(shape.optional))],
         "properties": properties,
     }
 

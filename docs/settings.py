@@ -28,6 +28,7 @@ ANCHORS = {
     "AMPHO_READINESS_PATH": "readiness",
     "AMPHO_READINESS_DETAILS": "readiness",
     "AMPHO_PENDING_PAGE": "the-pending-page",
+    "AMPHO_PHASES": "phases-of-packages",
     "AMPHO_PLUGINS": "plug-in-discovery",
     "AMPHO_OWNERS": "owners-of-tables",
     "AMPHO_VERSION_TABLES": "packages-of-plug-ins",

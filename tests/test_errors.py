@@ -139,6 +139,15 @@ CASES = {
     "SpecifierError": Case(("db-up", "cor@"), lambda project: core(project, 1)),
     "NotUpToDateError": Case(("db-check", "core"), lambda project: core(project, 1)),
     "DependentsError": Case(("db-down", "core@base"), line, BOTH, (UP,)),
+    "PhaseError": Case(
+        ("db-up", "--phase", "pre"),
+        lambda project: core(project, 1),
+        before=(UP,),
+        meddle=lambda project: (
+            core(project, 2, 1, upgrade="op.drop_table('t')"),
+            core(project, 3, 2, upgrade="op.create_table('t')"),
+        ),
+    ),
     "UnknownRevisionsError": Case(
         ("db-down", "core@base"),
         line,
@@ -289,6 +298,7 @@ def test_a_command_in_a_message_is_quoted_and_whole() -> None:
         texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in words)
         found += [text.value for text in texts if isinstance(text.value, str) and NOT_WHOLE.search(text.value)]
     of_the_page = {"ampho db-up", "ampho db-status", " ampho db-down ", "ampho db-up --database "}
+    of_the_page.add("Check only whether 'db-up --phase pre' can run on this database.")
     stand_alone = {"Next: ampho db-rev ", 'Next: ampho db-rev -a "Initial"', *of_the_page}
     assert set(found) == stand_alone
 

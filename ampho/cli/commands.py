@@ -36,6 +36,7 @@ from ampho.cli.terminal import can_answer, can_ask
 from ampho.commands import Commands
 from ampho.errors import AmphoError, ProtectedError
 from ampho.history.homes import ANY
+from ampho.history.revision import Phase
 from ampho.settings import CONFIRM
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ _plan = click.option(
 )
 _confirm = click.option(
     "--confirm", metavar="DATABASE", help="The name of the protected database (AMPHO_PROTECTED), to confirm the change."
+)
+_phase = click.option(
+    "--phase",
+    type=click.Choice(["pre", "post"]),
+    help="pre: hold back what has to wait until the old release of the app is gone. post: apply all that is left.",
 )
 _scratch = click.option(
     "--scratch", is_flag=True, help="Compare with a temporary database built from all revisions, instead of the app's."
@@ -329,6 +335,7 @@ def _wrote(revision: Revision) -> str:
 @_plan
 @_sql
 @_start
+@_phase
 @click.option("--all", "everything", is_flag=True, help="Upgrade all databases, and then those of all groups.")
 @fleet_options
 @_on_database
@@ -338,6 +345,7 @@ def db_up(
     spec: str,
     *,
     keep_going: bool,
+    phase: str | None,
     planned: bool,
     sql: bool,
     start: tuple[str, ...],
@@ -359,20 +367,35 @@ def db_up(
         raise click.UsageError("--all and --database are mutually exclusive.")
     names = (ANY,) if everything else databases(ctx)
     if planned:
-        plan = call(ctx, Commands.plan, spec, database=names, x=x, observer=_WARNINGS)
+        plan = call(ctx, Commands.plan, spec, phase=phase, database=names, x=x, observer=_WARNINGS)
         _show_plan(ctx, plan)
         ctx.exit(4 if plan.left_out else 0)  # as for the upgrade itself
     elif sql:
         _print_sql(
             lambda: call(
-                ctx, Commands.upgrade_sql, spec, start=start or None, database=database(ctx), x=x, observer=_WARNINGS
+                ctx,
+                Commands.upgrade_sql,
+                spec,
+                phase=phase,
+                start=start or None,
+                database=database(ctx),
+                x=x,
+                observer=_WARNINGS,
             )
         )
     else:
-        _upgrade(ctx, spec, names, wanted, x)
+        _upgrade(ctx, spec, names, wanted, x, phase=phase)
 
 
-def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options: Options, x: tuple[str, ...]) -> None:
+def _upgrade(
+    ctx: click.Context,
+    spec: str,
+    names: Sequence[str] | None,
+    options: Options,
+    x: tuple[str, ...],
+    *,
+    phase: str | None,
+) -> None:
     single, members = (names, []) if names is None else call(ctx, split, names, spec)
     if options.of_groups and not members:
         raise click.UsageError(
@@ -388,6 +411,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
                     ctx,
                     Commands.upgrade,
                     spec,
+                    phase=phase,
                     keep_going=options.keep_going,
                     create=options.create,
                     database=single,
@@ -406,7 +430,7 @@ def _upgrade(ctx: click.Context, spec: str, names: Sequence[str] | None, options
     if members:
         from ampho.cli.fleet.run import upgrade_members
 
-        report, code = upgrade_members(ctx, spec, members, options, x)
+        report, code = upgrade_members(ctx, spec, members, options, x, phase=phase)
         print_text(report, ctx)
         results.append(report)
         exit_code = code or exit_code
@@ -806,6 +830,12 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
 @_scratch
 @click.option("--deploy", is_flag=True, help="Check only whether this code can run on this database.")
 @click.option("--heads", is_flag=True, help="Check only whether each package has one head, without a database.")
+@click.option("--phases", is_flag=True, help="Check only whether 'db-up --phase pre' can run on this database.")
+@click.option(
+    "--phase",
+    type=click.Choice(["pre"]),
+    help="With --deploy, ignore pending revisions that can wait until the old release is gone.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Also print the operations of a revision as code.")
 @_on_database
 def db_check(
@@ -816,6 +846,8 @@ def db_check(
     scratch: bool,
     deploy: bool,
     heads: bool,
+    phases: bool,
+    phase: str | None,
     verbose: bool,
     x: tuple[str, ...],
 ) -> None:
@@ -823,25 +855,49 @@ def db_check(
 
     By default, compare the models of all packages. The exit code is 1 if there are differences.
     """
+    if phase and not deploy:
+        raise click.UsageError("--phase requires --deploy. To check the phases, use --phases.")
+    if deploy and phases:
+        raise click.UsageError("--deploy and --phases are mutually exclusive.")
+    if (deploy or phases) and (packages or scratch):
+        raise click.UsageError(f"{'--deploy' if deploy else '--phases'} cannot be combined with packages or --scratch.")
     if heads:
         _check_heads(ctx, packages)
-        return
-    if deploy:
-        if packages or scratch:
-            raise click.UsageError("--deploy cannot be combined with packages or --scratch.")
-        names = databases(ctx)
+    elif deploy:
+        _check_deployment(ctx, phase, x)
+    elif phases:
+        _check_phases(ctx, x)
+    else:
+        _check_models(ctx, packages, x, scratch=scratch)
 
-        def look(commands: Commands) -> Deployment | FleetStatus:
-            if commands.project().homes.select_groups(names):
-                return commands.survey(names, thorough=True, x=x, observer=_WARNINGS)
-            found = commands.deployment(database=names, x=x, observer=_WARNINGS)
-            if names is None:
-                report_groups(commands)
-            return found
 
-        deployment = call(ctx, look)
-        show(ctx, deployment)
-        ctx.exit(deployment.status.exit_code)
+def _check_deployment(ctx: click.Context, phase: str | None, x: tuple[str, ...]) -> None:
+    names = databases(ctx)
+
+    def look(commands: Commands) -> Deployment | FleetStatus:
+        if commands.project().homes.select_groups(names):
+            if phase:
+                raise click.UsageError("--phase is not for groups. 'ampho db-wait' ignores what can wait, too.")
+            return commands.survey(names, thorough=True, x=x, observer=_WARNINGS)
+        found = commands.deployment(database=names, x=x, observer=_WARNINGS).in_phase(Phase(phase) if phase else None)
+        if names is None:
+            report_groups(commands)
+        return found
+
+    deployment = call(ctx, look)
+    show(ctx, deployment)
+    ctx.exit(deployment.status.exit_code)
+
+
+def _check_phases(ctx: click.Context, x: tuple[str, ...]) -> None:
+    plan = call(ctx, Commands.plan, phase="pre", database=databases(ctx), x=x, observer=_WARNINGS)
+    if plan.warning:
+        warn(plan.warning)
+    pre, post = (counted(len(steps)) for steps in (plan.steps, plan.held_back))
+    show(ctx, plan, f"The phases are in order: {pre} in phase pre, {post} in phase post.")
+
+
+def _check_models(ctx: click.Context, packages: tuple[str, ...], x: tuple[str, ...], *, scratch: bool) -> None:
     drifts = listing(
         Drifts,
         lambda: call(ctx, Commands.check, *packages, scratch=scratch, database=databases(ctx), x=x, observer=_WARNINGS),

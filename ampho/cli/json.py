@@ -48,13 +48,13 @@ class Shape:
     :ivar hidden: fields that are omitted.
     :ivar computed: paths of attributes, such as ``revision.id``, by JSON name; each adds a field or replaces one.
     :ivar or_null: names whose values are ``null`` instead of an empty string.
-    :ivar optional: names that are omitted together if the first of them is None.
+    :ivar optional: groups of names; those of a group are omitted together if the first of them is None.
     """
 
     hidden: Sequence[str] = ()
     computed: Mapping[str, str] = field(default_factory=dict)
     or_null: Sequence[str] = ()
-    optional: Sequence[str] = ()
+    optional: Sequence[Sequence[str]] = ()
 
 
 _REMEDIES = ("diverged_remedy", "edited_remedy")
@@ -111,7 +111,10 @@ SHAPES: Mapping[str, Shape] = {
     "Step": Shape(
         computed=_STEP | {"reason": "reason", "source": "revision.source"},
         or_null=["source"],
-        optional=["cause", "because_of", "reason", "in_transaction", "losses", "risks"],
+        optional=[
+            ["cause", "because_of", "reason", "in_transaction", "losses", "risks"],
+            ["phase", "phase_reason", "is_phase_inferred", "phase_conflict"],
+        ],
     ),
     "StepRun": Shape(
         hidden=["step"],
@@ -240,8 +243,9 @@ def _encode_fields(result: object) -> Object:
     shape = SHAPES.get(kind.__name__, Shape())
     found = {name: encode(attrgetter(path)(result)) for name, path in paths(kind).items()}
     found |= {name: found[name] or None for name in shape.or_null}
-    if shape.optional and found[shape.optional[0]] is None:
-        return {name: value for name, value in found.items() if name not in shape.optional}
+    for group in shape.optional:
+        if found[group[0]] is None:
+            found = {name: value for name, value in found.items() if name not in group}
     return found
 
 

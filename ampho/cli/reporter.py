@@ -118,6 +118,8 @@ def nothing_to_do(plan: Plan, selected: Sequence[str] = ()) -> str:
         reason = f"nothing after {target} is applied"
     elif not plan.rows:
         reason = "there are no revisions yet"
+    elif plan.held_back:
+        reason = "only revisions in phase post are pending"
     elif plan.specifier == "heads":
         where = f" to {listed(selected, PACKAGES)}" if selected and plan.is_of_several else ""
         reason = f"everything is applied{where}"

@@ -172,7 +172,7 @@ class Survey:
         applied = Applied.from_rows(graph, rows, journal)
         owing = owing_state(applied, rows, journal.places) if journal.places.own else None
         check_installed(applied)
-        found = assess(applied, journal, compare_files=self.is_thorough)
+        found = assess(applied, journal, self.whole.phases, compare_files=self.is_thorough)
         findings = self._findings.setdefault(found.findings, found.findings)  # often the same for many databases
         return MemberState(project.database, found.status, rows, findings, taken=owing.rows if owing else applied.taken)
 

@@ -23,8 +23,9 @@ Header: TypeAlias = tuple[dict[str, object], str]
 """The values by name, and the docstring of the file."""
 
 _USUAL = ("revision", "down_revision", "branch_labels", "depends_on")
-NAMES = (*_USUAL, "replaces")
-"""The names in a header, in the order in which templates write them. ``replaces`` is Ampho's own and optional."""
+_OWN = ("replaces", "phase")
+NAMES = (*_USUAL, *_OWN)
+"""The names in a header, in the order in which templates write them. The last two are Ampho's own and optional."""
 
 BINDERS = ("globals", "locals", "vars", "exec", "setattr", "__dict__")
 """Names that let a file assign variables whose names its text does not contain. ``import *`` can do that, too."""
@@ -56,7 +57,7 @@ _IMPORT = r"(?:import|from)[ \t][^\n()\\;*]*\n"
 _HEAD = re.compile(
     rf'"""(?P<doc>[^"\\]*)"""\n(?P<imports>(?:{_IMPORT}|\n)*)(?:#[^\n]*\n)*'
     + "".join(rf"{name}{_ANNOTATION}(?P<{name}>{_VALUE})\n" for name in _USUAL)
-    + rf"(?:replaces{_ANNOTATION}(?P<replaces>{_VALUE})\n)?",
+    + "".join(rf"(?:{name}{_ANNOTATION}(?P<{name}>{_VALUE})\n)?" for name in _OWN),
     re.ASCII,
 )
 _LINE = re.compile(
@@ -79,8 +80,9 @@ def from_text(source: bytes) -> Header | None:
     head = _HEAD.match(text)
     if head is not None:
         values: dict[str, object] = {name: _plain_value(head[name]) for name in _USUAL}
-        if (replaces := head["replaces"]) is not None:
-            values["replaces"] = _plain_value(replaces)
+        for name in _OWN:  # in a loop, which is faster than a comprehension
+            if (value := head[name]) is not None:
+                values[name] = _plain_value(value)
         doc, rest = head["doc"], head["imports"] + text[head.end() :]
     else:
         values, doc, rest = _by_line(text)

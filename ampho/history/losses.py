@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from math import inf, nan
 from typing import TypeAlias
 
@@ -11,6 +12,8 @@ from ampho.history.sql import lost_in_sql
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
+_FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
+_RUN = frozenset({"upgrade", "downgrade"})
 _TEXT = frozenset({"STRING", "VARCHAR", "CHAR", "TEXT", "UNICODE", "UNICODETEXT", "ENUM", "JSON", "UUID"})
 _INTEGERS = frozenset({"INTEGER", "BIGINTEGER", "BIGINT", "MEDIUMINT", "SMALLINTEGER", "SMALLINT", "TINYINT"})
 _NUMBERS = _INTEGERS | {"NUMERIC", "DECIMAL", "FLOAT", "REAL", "DOUBLE", "DOUBLE_PRECISION", "BOOLEAN"}
@@ -49,6 +52,39 @@ def functions(source: bytes) -> dict[str, ast.stmt | None]:
     return found
 
 
+def is_empty(function: ast.stmt | None) -> bool:
+    """Return whether a function does nothing."""
+    return isinstance(function, Function) and all(
+        isinstance(node, ast.Pass)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Return) and node.value is None)
+        for node in function.body
+    )
+
+
+def part_of(source: bytes, name: str) -> bytes:
+    """Return the text of a function, or the whole file if it defines other functions that the function may call."""
+    starts: dict[str, int] = {}
+    for match in _FUNCTION.finditer(source):
+        starts[match[1].decode()] = match.start()
+    if name not in starts or starts.keys() - _RUN:
+        return source
+    begin = starts[name]
+    return source[begin : min([start for start in starts.values() if start > begin], default=len(source))]
+
+
+def reachable(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
+    """Yield a function, and all functions of the same file that it refers to, directly or indirectly."""
+    todo, seen = [name], set()
+    while todo:
+        function = defined.get(current := todo.pop())
+        if current in seen or not isinstance(function, Function):
+            continue
+        seen.add(current)
+        yield function
+        todo += [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
+
+
 def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, Described]]:
     """Yield the name of each object that a function drops or empties, with a description.
 
@@ -59,8 +95,7 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
     if not isinstance(function, Function):
         return
     created = created_in(function)
-    statements = [node for node in function.body if not _is_docstring(node)]
-    for node in (part for statement in statements for part in ast.walk(statement)):
+    for node in (part for statement in statements_of(function) for part in ast.walk(statement)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr == "drop_column":
                 name = string(argument(node, "column_name", -1))
@@ -93,11 +128,15 @@ def narrowed_in_code(function: ast.stmt | None) -> Iterator[Described]:
     SQLite keeps such values as they are.
     """
     for node in ast.walk(function) if isinstance(function, Function) else ():
-        if isinstance(node, ast.Call) and called(node) == "alter_column":
-            old, new = (argument(node, keyword) for keyword in ("existing_type", "type_"))
-            name = string(argument(node, "column_name", -1))
-            if old is not None and new is not None and (what := _narrowed(old, new)):
-                yield Described.at(node, what.format(f"the column {name}" if name else "a column"))
+        if isinstance(node, ast.Call) and called(node) == "alter_column" and (what := narrowing(node)):
+            yield Described.at(node, what)
+
+
+def narrowing(call: ast.Call) -> str:
+    """Return what the new type in a call of ``alter_column()`` does to the values; empty if it keeps them."""
+    old, new = (argument(call, keyword) for keyword in ("existing_type", "type_"))
+    name = string(argument(call, "column_name", -1))
+    return _narrowed(old, new).format(f"the column {name}" if name else "a column") if old and new else ""
 
 
 def _narrowed(old: ast.expr, new: ast.expr) -> str:
@@ -179,5 +218,6 @@ def string(node: ast.expr | None) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+def statements_of(function: Function) -> Iterator[ast.stmt]:
+    """Yield the statements of a function, without its docstring."""
+    return (node for node in function.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)))

@@ -26,7 +26,7 @@ def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()
     for each in earlier:
         filled_before += [node for node in ast.walk(each) if _fills(node, "")]
         defaults |= {
-            (table, name) for _, table, name, column in _changed(each) if column is not None and _has_value(column)
+            (table, name) for _, table, name, column in _changed(each) if column is not None and has_value(column)
         }
     created = created_in(function)
     fills = [node for node in ast.walk(function) if _fills(node, "")]
@@ -34,11 +34,11 @@ def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()
         if min((line for (made, _), line in created.items() if made == table), default=call.lineno) < call.lineno:
             continue
         if column is not None:
-            if _has_value(column):
+            if has_value(column):
                 defaults.add((table, name))
-            elif _is_false(argument(column, "nullable")):
+            elif is_false(argument(column, "nullable")):
                 yield Described.at(call, f"adds {_named(name)} that must not be NULL and has no default")
-        elif _is_false(argument(call, "nullable")) and not _is_false(argument(call, "existing_nullable")):
+        elif is_false(argument(call, "nullable")) and not is_false(argument(call, "existing_nullable")):
             before = [*filled_before, *(node for node in fills if node.lineno < call.lineno)]
             if (table, name) not in defaults and not any(_fills(node, name) for node in before):
                 yield Described.at(call, f"makes {_named(name)} NOT NULL")
@@ -90,7 +90,7 @@ def _is_on(node: ast.AST, variable: ast.expr | None) -> bool:
     return isinstance(of, ast.Name) and isinstance(variable, ast.Name) and of.id == variable.id
 
 
-def _has_value(column: ast.Call) -> bool:
+def has_value(column: ast.Call) -> bool:
     """Return whether the database gives a new column a value in existing rows."""
     default = argument(column, "server_default")
     if default is not None and not (isinstance(default, ast.Constant) and default.value is None):
@@ -103,7 +103,8 @@ def _has_value(column: ast.Call) -> bool:
     return any((func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")) in _VALUES for func in made)
 
 
-def _is_false(node: ast.expr | None) -> bool:
+def is_false(node: ast.expr | None) -> bool:
+    """Return whether a node is the literal ``False``."""
     return isinstance(node, ast.Constant) and node.value is False
 
 

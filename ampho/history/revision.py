@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, TypeGuard
@@ -34,6 +35,15 @@ MAX_ID = 32
 _MAX_PREFIX = MAX_ID - len("_1595770095")
 
 
+class Phase(StrEnum):
+    """When a revision runs, if a new release of the app replaces an old one without stopping it."""
+
+    PRE = "pre"
+    """Before the new release starts, so that the old release runs with its changes, too."""
+    POST = "post"
+    """After the old release is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Revision:
     """A revision, as declared in the header of its file.
@@ -49,6 +59,7 @@ class Revision:
         missing.
     :ivar is_missing: whether its file is missing.
     :ivar replaces: the ids of the revisions that it replaces.
+    :ivar phase: the phase in its file; None if the file has none.
     :ivar source: its source, if its file is missing, and the source is from the journal; otherwise, an empty string.
     """
 
@@ -62,6 +73,7 @@ class Revision:
     digest: bytes = field(default=b"", compare=False)
     is_missing: bool = False
     replaces: tuple[str, ...] = ()
+    phase: Phase | None = None
     source: str = field(default="", compare=False, repr=False)
 
     @property
@@ -275,9 +287,18 @@ def _from_header(values: dict[str, object], doc: str, digest: bytes, file: str, 
         depends_on=_strings(values, "depends_on", file, package),
         labels=_strings(values, "branch_labels", file, package),
         replaces=_strings(values, "replaces", file, package) if "replaces" in values else (),
+        phase=_phase(values["phase"], file, package) if "phase" in values else None,
         doc=doc,
         digest=digest,
     )
+
+
+def _phase(value: object, file: str, package: str) -> Phase | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value in [*Phase]:
+        return Phase(value)
+    raise _error(file, package, f'has the phase {value!a}. Write phase = "pre" or phase = "post", or remove the line')
 
 
 def _can_be_id(text: object) -> TypeGuard[str]:

@@ -50,6 +50,19 @@ _CREATES = re.compile(
 )
 _RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{_NAME})", re.IGNORECASE)
 
+_RENAMES_PART = re.compile(
+    r"\s*(?:ALTER\s+(?:TABLE|VIEW|TYPE)\b.*?\b(?:RENAME(?!\s+(?:CONSTRAINT|INDEX|KEY)\b)|CHANGE\b)|RENAME\s+TABLE\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+_REQUIRES = re.compile(r"\s*ALTER\s+TABLE\b.*\bSET\s+NOT\s+NULL\b", re.IGNORECASE | re.DOTALL)
+_DROPS_OTHER = re.compile(
+    r"\s*DROP\s+(?P<kind>(?:MATERIALIZED\s+)?VIEW|FUNCTION|PROCEDURE|SEQUENCE|TYPE|DOMAIN)\b", re.IGNORECASE
+)
+_EXPANDS = re.compile(
+    r"\s*(?:(?P<rows>INSERT|UPDATE|MERGE|REPLACE)\b|CREATE\s+(?!(?:UNIQUE\s+)?INDEX\b)|ALTER\s+\w+\b.*\bADD\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+
 ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
 """Matches a statement that ends a transaction; the first group is the verb."""
 
@@ -118,6 +131,26 @@ def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
         for name, what in _lost_in_statement(bare):
             if name not in created and replaced.get(name, -1) < place:
                 yield name, (what, statement)
+
+
+def effects_of_sql(sql: str) -> Iterator[tuple[str, bool, bool]]:
+    """Yield what SQL does besides removing data.
+
+    Each item says what a statement does, whether that may break code that was written before, and whether code that
+    was written for it needs it.
+    """
+    created: set[str] = set()
+    for bare, _ in statements(sql):
+        if creation := _CREATES.match(bare):
+            created.add(unquoted(creation["name"]))
+        if _RENAMES_PART.match(bare) and not any(re.search(rf"\b{re.escape(name)}\b", bare) for name in created):
+            yield "renames something in SQL", True, True
+        elif _REQUIRES.match(bare):
+            yield "makes a column NOT NULL in SQL", True, False
+        elif drop := _DROPS_OTHER.match(bare):
+            yield f"drops a {drop['kind'].lower()}", True, False
+        elif expands := _EXPANDS.match(bare):
+            yield "changes rows" if expands["rows"] else "adds something in SQL", False, True
 
 
 def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:

@@ -22,8 +22,10 @@ from ampho.errors import (
     DatabaseNameError,
     DependentsError,
     NotUpToDateError,
+    PhaseError,
 )
 from ampho.history.graph import Graph
+from ampho.history.revision import Phase
 from ampho.history.specifier import parse
 from ampho.migrate.plan import Direction, Plan, Run, Step, StepRun, check_enough, check_finished, plan_upgrade, rest_of
 from ampho.migrate.project import Project
@@ -55,14 +57,18 @@ class State:
         places = self.journal.places
         return bool(places.own) and owing_state(self.applied, self.rows, places) is not None
 
-    def plan(self, specifier: str) -> Plan:
+    def plan(self, specifier: str, phase: Phase | None, *, explains: bool) -> Plan:
         """Plan the upgrade of this database alone.
 
+        :param explains: whether to tell the phases of the steps, even if ``phase`` does not need them.
         :raises UnfinishedRevisionError: if a revision is unfinished.
         """
         with naming(self.project.database):
             check_finished(self.journal)
-            return plan_upgrade(self.project.graph, self.rows, specifier, journal=self.journal)
+            phases = self.project.phases if explains or phase else None
+            return plan_upgrade(
+                self.project.graph, self.rows, specifier, journal=self.journal, phases=phases, phase=phase
+            )
 
 
 @dataclass
@@ -75,6 +81,8 @@ class UpgradePlanner:
     :ivar state: reads the state of a database, which need not be one of ``databases``.
     :ivar keeps_going: whether to plan without a database whose state cannot be read, or that cannot be upgraded. For a
         database of a group that cannot be used, that is always so.
+    :ivar phase: the phase to which the upgrade is limited.
+    :ivar explains: whether the plan is only shown, with the phase of each step.
     :ivar errors: the errors of databases that are left out of the plan.
     """
 
@@ -83,6 +91,8 @@ class UpgradePlanner:
     is_limited: bool
     state: Callable[[str], State]
     keeps_going: bool = False
+    phase: Phase | None = None
+    explains: bool = False
     errors: dict[str, AmphoError] = field(default_factory=dict[str, AmphoError], init=False)
     _plans: dict[str, Plan] = field(default_factory=dict[str, Plan], init=False)
 
@@ -96,7 +106,7 @@ class UpgradePlanner:
         is_count = spec.branch is None and spec.offset > 0
         for name in self.databases:
             try:
-                self._plans[name] = self.state(name).plan("heads" if is_count else specifier)
+                self._plans[name] = self._plan("heads" if is_count else specifier, name)
             except DatabaseNameError:
                 raise
             except AmphoError as exc:
@@ -120,7 +130,26 @@ class UpgradePlanner:
             asked=frozenset(rid for plan in plans for rid in plan.asked),
             is_of_several=True,
             left_out=tuple(self.errors),
+            phase=self.phase,
+            held_back=tuple(
+                replace(step, database=name) for name, plan in self._plans.items() for step in plan.held_back
+            ),
         )
+
+    def _plan(self, specifier: str, database: str) -> Plan:
+        return self.state(database).plan(specifier, self.phase, explains=self.explains)
+
+    def _check_not_held_back(self, step: Step, needed: str, plan: Plan) -> None:
+        """Raise a PhaseError if a step depends on a revision in another database that has to wait for its phase."""
+        if needed in [each.revision.id for each in plan.held_back]:
+            revision = step.revision
+            raise PhaseError(
+                f"{revision.id} of {revision.package} is in phase pre, but depends on {needed} in another database,"
+                f' which waits for phase post. Let {revision.id} wait, too, with phase = "post" in its file.',
+                package=revision.package,
+                revision=revision.id,
+                needed=needed,
+            )
 
     @property
     def _goes_on(self) -> bool:
@@ -137,7 +166,8 @@ class UpgradePlanner:
         for other, needed in self.needed_elsewhere(database, step):
             if other in self.errors:
                 continue  # the step is skipped when it is its turn
-            found = self.state(other).plan(needed)
+            found = self._plan(needed, other)
+            self._check_not_held_back(step, needed, found)
             if found.steps and self.is_limited and other not in self.databases:
                 raise NotUpToDateError(
                     f"{step.revision.id} of {step.revision.package} depends on {needed}, which is not applied to the"

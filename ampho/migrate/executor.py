@@ -25,6 +25,7 @@ from ampho.database.transaction import StepTransaction
 from ampho.database.version_rows import Applied, check_not_elsewhere, owing_state
 from ampho.errors import AmphoError, PlanChangedError
 from ampho.history.graph import Graph
+from ampho.history.revision import Phase
 from ampho.migrate.across import segment_plan
 from ampho.migrate.ddl import repeating_ddl
 from ampho.migrate.observers import LogAndSignals, Observer, Observers
@@ -65,6 +66,7 @@ def upgrade(
     connection: Connection,
     specifier: str = "heads",
     *,
+    phase: Phase | None = None,
     agreed: Plan | None = None,
     scratch: bool = False,
     looks_first: bool = True,
@@ -79,7 +81,8 @@ def upgrade(
     project.check_migratable(specifier)
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
-        planned = plan_upgrade(graph, rows, specifier, journal=journal)
+        phases = project.phases if phase else None
+        planned = plan_upgrade(graph, rows, specifier, journal=journal, phases=phases, phase=phase)
         planned = planned.in_database(project.database, is_of_several=project.has_several_databases)
         planned.check_agreed(agreed)
         return planned
@@ -167,6 +170,7 @@ def plan(
     *,
     direction: Direction | str = Direction.UPGRADE,
     cascade: bool = False,
+    phase: Phase | None = None,
     x: Sequence[str] = (),
 ) -> Callable[[], Plan]:
     """Plan an upgrade or a downgrade; see :meth:`ampho.commands.Commands.plan`.
@@ -184,7 +188,8 @@ def plan(
         check_finished(journal)
         check_direction(journal, Direction(direction))
         if is_upgrade:
-            planned = plan_upgrade(project.graph, rows, typed, journal=journal)
+            phases = project.phases
+            planned = plan_upgrade(project.graph, rows, typed, journal=journal, phases=phases, phase=phase)
         else:
             planned = plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
             if planned.steps and protection.enabled:

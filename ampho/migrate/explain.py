@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from ampho.database.transaction import TRANSACTIONAL
 from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
-from ampho.history.losses import Function, converted_in_code, functions, is_safe_call, lost_in_code, narrowed_in_code
+from ampho.history.losses import (
+    Function,
+    converted_in_code,
+    functions,
+    is_safe_call,
+    lost_in_code,
+    narrowed_in_code,
+    part_of,
+    reachable,
+)
 from ampho.history.required import required_in_code
 from ampho.history.revision import check_function
 from ampho.history.sql import ENDS_TRANSACTION
@@ -24,7 +33,6 @@ _AUTOCOMMIT = "autocommit_block"
 _ENDINGS = frozenset({_AUTOCOMMIT, "commit", "rollback"})
 _OPERATIONS = b"ampho.operations"
 _DANGER = re.compile(rb"drop|truncate|delete|add_column|alter_column|commit|rollback|abort|\bend\b", re.IGNORECASE)
-_FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 
 
 def explained(plan: Plan, graph: Graph, dialect_of: Callable[[str], str], *, is_async: bool = False) -> Plan:
@@ -56,7 +64,7 @@ def explained(plan: Plan, graph: Graph, dialect_of: Callable[[str], str], *, is_
         losses, risks, commits = _dangers(source, name, dialect)
         if risks:  # unless an earlier step fills the columns
             earlier = [each for other in _before(step, plan.steps) for each in _functions(other)]
-            risks = _risks(_reached(functions(source), name), earlier)
+            risks = _risks(reachable(functions(source), name), earlier)
         in_transaction = InTransaction.PARTLY if commits else InTransaction.WHOLE
         if dialect not in TRANSACTIONAL:
             in_transaction = InTransaction.NONE
@@ -69,13 +77,13 @@ def explained(plan: Plan, graph: Graph, dialect_of: Callable[[str], str], *, is_
 
 def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Return what a function may lose, why it may fail on rows, and whether it ends its transaction early."""
-    if not _DANGER.search(_part(source, name)) and _OPERATIONS not in source:
+    if not _DANGER.search(part_of(source, name)) and _OPERATIONS not in source:
         return (), (), False
     try:
         defined = functions(source)
     except RecursionError:  # nested too deeply
         return (), (), False
-    reached = list(_reached(defined, name))
+    reached = list(reachable(defined, name))
     lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function))
     changed = converted_in_code if dialect == "sqlite" else narrowed_in_code
     lost |= dict.fromkeys(what for function in reached for what in changed(function))
@@ -101,28 +109,7 @@ def _before(step: Step, steps: Sequence[Step]) -> Iterator[Step]:
 def _functions(step: Step) -> Iterator[Function]:
     """Yield the functions of a file that its step runs; none if the file cannot be read."""
     with suppress(OSError, SyntaxError, ValueError, RecursionError):
-        yield from _reached(functions(read_bytes(step.revision.file)), step.direction.value)
-
-
-def _part(source: bytes, name: str) -> bytes:
-    """Return the text of a function, or the whole file if it defines other functions that the function may call."""
-    starts = {match[1].decode(): match.start() for match in _FUNCTION.finditer(source)}
-    if name not in starts or starts.keys() - set(Direction):
-        return source
-    begin = starts[name]
-    return source[begin : min((start for start in starts.values() if start > begin), default=len(source))]
-
-
-def _reached(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
-    """Yield a function, and all functions of the same file that it refers to, directly or indirectly."""
-    todo, seen = [name], set()
-    while todo:
-        function = defined.get(current := todo.pop())
-        if current in seen or not isinstance(function, Function):
-            continue
-        seen.add(current)
-        yield function
-        todo += [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
+        yield from reachable(functions(read_bytes(step.revision.file)), step.direction.value)
 
 
 def _commits(function: Function) -> bool:

@@ -17,10 +17,12 @@ from ampho.database.journal import Entry, Journal, Outcome
 from ampho.database.version_rows import Applied
 from ampho.errors import DatabaseError, DependentsError, PlanChangedError, SpecifierError, UnfinishedRevisionError
 from ampho.history.graph import Branch, Graph
-from ampho.history.revision import Revision
+from ampho.history.phases import Phases
+from ampho.history.revision import Phase, Revision
 from ampho.history.specifier import MISSING, Specifier, check_one_head, find_branch, find_target, parse
 from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
+from ampho.status.phases import Schedule
 
 _SHOWN = 10
 
@@ -71,6 +73,12 @@ class Step:
     :ivar losses: how the step may lose data, according to its file, such as ``drops the column stock``.
     :ivar risks: how the step may fail on a table with rows, according to its file, such as ``makes the column stock
         NOT NULL``.
+    :ivar phase: whether the step runs before a new release of the app starts, or after the old release is gone; only
+        for an upgrade.
+    :ivar phase_reason: why, in words.
+    :ivar is_phase_inferred: whether the phase was inferred from what the revision does.
+    :ivar phase_conflict: what else the revision does that the new release needs, if its phase was inferred as ``post``;
+        empty if nothing.
     :ivar database: the name of the database in which the step runs.
     """
 
@@ -81,6 +89,10 @@ class Step:
     in_transaction: InTransaction | None = field(default=None, compare=False)
     losses: tuple[str, ...] = field(default=(), compare=False)
     risks: tuple[str, ...] = field(default=(), compare=False)
+    phase: Phase | None = field(default=None, compare=False)
+    phase_reason: str = field(default="", compare=False)
+    is_phase_inferred: bool = field(default=False, compare=False)
+    phase_conflict: str = field(default="", compare=False)
     database: str = DEFAULT_DATABASE
 
     @property
@@ -114,6 +126,8 @@ class Plan:
     :ivar fingerprint: what ``AMPHO_CONFIRM`` has to have after the name of a protected database; otherwise empty.
     :ivar is_of_several: whether the packages of the app live in several databases.
     :ivar left_out: the databases of groups that the plan leaves out, because they cannot be used.
+    :ivar phase: the phase of the upgrade, if it is limited to one.
+    :ivar held_back: the steps that an upgrade in phase ``pre`` leaves for phase ``post``.
     """
 
     specifier: str
@@ -127,13 +141,17 @@ class Plan:
     failed: str = field(default="", compare=False)
     is_of_several: bool = field(default=False, compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    phase: Phase | None = field(default=None, compare=False)
+    held_back: tuple[Step, ...] = field(default=(), compare=False)
 
     def in_database(self, name: str, *, is_of_several: bool) -> Plan:
         """Return this plan with the name of the database in which all of its steps run."""
         if not is_of_several:
             return self
-        steps = tuple(replace(step, database=name) for step in self.steps)
-        return replace(self, steps=steps, is_of_several=True)
+        steps, held_back = (
+            tuple(replace(step, database=name) for step in each) for each in (self.steps, self.held_back)
+        )
+        return replace(self, steps=steps, held_back=held_back, is_of_several=True)
 
     @property
     def databases(self) -> tuple[str, ...]:
@@ -157,6 +175,13 @@ class Plan:
         if self.missing:
             have = "There are" if self.is_of_several else "The database has"
             warnings.append(f"{have} missing revisions: {self.missing}; see 'ampho db-current'.")
+        for step in self.held_back:
+            if step.phase_conflict:
+                also = "" if step.phase_conflict == step.phase_reason else f", and also {step.phase_conflict}"
+                warnings.append(
+                    f"{step.revision.id} waits for phase post, because it {step.phase_reason}{also}, which the new"
+                    " release needs. Split it into two revisions."
+                )
         return " ".join(warnings)
 
     @property
@@ -299,12 +324,21 @@ def _in_words(plan: Plan) -> str:
 
 
 def plan_upgrade(
-    graph: Graph, rows: Iterable[str], specifier: str = "heads", *, journal: Journal | None = None
+    graph: Graph,
+    rows: Iterable[str],
+    specifier: str = "heads",
+    *,
+    journal: Journal | None = None,
+    phases: Phases | None = None,
+    phase: Phase | None = None,
 ) -> Plan:
     """Plan an upgrade.
 
     :param rows: the version rows of the database.
     :param journal: the journal of the database, which may lack changes made by other tools.
+    :param phases: tells the phases of revisions; None if neither the steps nor ``phase`` need them.
+    :param phase: the phase to which the upgrade is limited. ``post`` runs all that is left.
+    :raises PhaseError: if the plan has a revision in phase ``pre`` that depends on a pending one in phase ``post``.
     :raises SpecifierError: if the specifier does not name revisions to apply.
     :raises PackageNotFoundError: if the specifier means all packages, and one of them is neither installed nor applied.
     :raises UnknownRevisionsError: if missing revisions prevent the upgrade.
@@ -314,7 +348,9 @@ def plan_upgrade(
     rows, spec, journal = tuple(rows), parse(specifier), journal or Journal()
     applied = Applied.from_rows(graph, rows, journal)
     advice.check_sound(applied)
-    targets = _upgrade_targets(applied, spec)
+    schedule = Schedule.of(applied, set(applied.graph.ids) - applied.known, phases) if phases else None
+    held = schedule.held if schedule and phase is Phase.PRE else frozenset[str]()
+    targets = _upgrade_targets(applied, spec, held)
     if spec.branch is None and (spec.offset or spec.target == "heads"):
         advice.check_installed(applied)
     elif targets and targets <= applied.missing:
@@ -324,7 +360,25 @@ def plan_upgrade(
     advice.check_appliable(applied, ids)
     advice.check_not_diverged(applied, targets, journal)
     asked = ids if spec.branch is None and spec.target == "heads" else targets
-    return _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids), rows, asked=asked)
+    plan = _plan(applied, spec, Direction.UPGRADE, applied.graph.sort(ids - held), rows, asked=asked, schedule=schedule)
+    if schedule is None or phase is None:
+        return plan
+    left = applied.graph.sort(ids & held)
+    schedule.check(left)
+    return replace(plan, phase=phase, held_back=tuple(_step(applied, revision_id, schedule) for revision_id in left))
+
+
+def _step(applied: Applied, revision_id: str, schedule: Schedule) -> Step:
+    """Return a step of an upgrade, with its phase."""
+    found = schedule.placements[revision_id]
+    return Step(
+        applied.graph[revision_id],
+        Direction.UPGRADE,
+        phase=found.phase,
+        phase_reason=found.reason,
+        is_phase_inferred=found.is_inferred and not found.is_neutral,
+        phase_conflict=found.conflict,
+    )
 
 
 def _completed(applied: Applied, ids: AbstractSet[str]) -> set[str]:
@@ -437,8 +491,12 @@ def _plan(
     rows: tuple[str, ...],
     *,
     asked: set[str],
+    schedule: Schedule | None = None,
 ) -> Plan:
-    steps = tuple(Step(applied.graph[revision_id], direction) for revision_id in ids)
+    if schedule is None:
+        steps = tuple(Step(applied.graph[revision_id], direction) for revision_id in ids)
+    else:
+        steps = tuple(_step(applied, revision_id, schedule) for revision_id in ids)
     if direction is Direction.UPGRADE and applied.graph.has_replacements:
         taken = tuple(_recorded(Step(applied.graph[revision_id], direction)) for revision_id in applied.taken)
         is_recorded = applied.graph.is_recorded
@@ -451,7 +509,7 @@ def _recorded(step: Step) -> Step:
     return replace(step, cause=Cause.REPLACES, because_of=step.revision.replaces)
 
 
-def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
+def _upgrade_targets(state: Applied, spec: Specifier, held: AbstractSet[str] = frozenset()) -> set[str]:
     graph = state.graph
     if spec.target == "base" or spec.offset < 0:
         raise _invalid(spec, f"that is a downgrade. Run 'ampho db-down {spec.text}' to revert revisions")
@@ -463,7 +521,7 @@ def _upgrade_targets(state: Applied, spec: Specifier) -> set[str]:
                 spec, "each package has its own head. Type 'heads' for all packages, or PACKAGE@head for one"
             )
         case Specifier(branch=name, target=""):
-            pending = [revision_id for revision_id in graph.ids if revision_id not in state.known]
+            pending = [revision_id for revision_id in graph.ids if revision_id not in state.known | held]
             if name is not None:
                 return _next_of_branch(graph, find_branch(graph, name, spec.text), pending, spec)
             check_enough(spec, pending, "to apply")

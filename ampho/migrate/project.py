@@ -30,10 +30,11 @@ from ampho.history.graph import Branch, Graph
 from ampho.history.homes import ANY, Homes, is_pattern, matches
 from ampho.history.host import TEMPLATES, Hosts, is_pristine
 from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_package
+from ampho.history.phases import Phases
 from ampho.history.replaced import Replaced
-from ampho.history.revision import read_replaced, read_revisions
+from ampho.history.revision import Phase, read_replaced, read_revisions
 from ampho.history.specifier import find_target, parse
-from ampho.settings import DATABASES, DEFAULT_DATABASE, VERSION_TABLES, OwnTable, Settings, own_table
+from ampho.settings import DATABASES, DEFAULT_DATABASE, PHASES, VERSION_TABLES, OwnTable, Settings, own_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,6 +180,23 @@ class Project:
         replaced = Replaced(partial(read_replaced, self.packages))
         kept = {name: table.name for name, table in self.version_tables.items() if table.keep}
         return Graph(revisions, names, self.not_installed, replaced, kept)
+
+    @cached_property
+    def phases(self) -> Phases:
+        """The phases of revisions.
+
+        :raises ConfigurationError: if the setting names neither a package nor a revision.
+        """
+        whole = self.whole or self
+        known = [*(package.name for package in whole.packages), *whole.not_installed, *whole.graph.ids]
+        for name in self.settings.phases:
+            if name not in known:
+                remedy = did_you_mean(name, known) or "Use the name of a package, or the id of a revision."
+                raise ConfigurationError(
+                    f"{PHASES} contains {name!a}, which is neither a package nor a revision. {remedy}",
+                    setting=PHASES.name,
+                )
+        return Phases({name: Phase(phase) for name, phase in self.settings.phases.items()})
 
     @cached_property
     def version_tables(self) -> Mapping[str, OwnTable]:

@@ -70,7 +70,13 @@ def status(
             advice.check_installed(applied)
         _warn_of_syntax(project.graph, applied, observer)
         found = database_status(
-            project.graph, applied, journal, packages=packages, all=all, beginning=project.beginning
+            project.graph,
+            applied,
+            journal,
+            packages=packages,
+            all=all,
+            beginning=project.beginning,
+            phases=project.phases,
         )
         unread = _unread_tables(project, connection, journal.places)
         return replace(found, unread_tables=(*unread,), unread_tables_remedy=unread_remedy(unread)) if unread else found
@@ -125,7 +131,7 @@ def graph(
         applied = Applied.from_rows(project.graph, rows, journal)
         _check_known(project, all_packages(applied.graph), packages)
         _warn_of_syntax(project.graph, applied, observer)
-        return draw(project.graph, applied, journal, packages=packages, full=full)
+        return draw(project.graph, applied, journal, packages=packages, full=full, phases=project.phases)
 
     if connection is not None:
         return query(project, connection, x, look)
@@ -177,7 +183,7 @@ def deployment(
         advice.check_installed(applied)
         if read_files:
             _warn_of_syntax(project.graph, applied, observer)
-        return assess(applied, journal, compare_files=read_files)
+        return assess(applied, journal, project.phases, compare_files=read_files)
 
     return query(project, connection, x, compare)
 

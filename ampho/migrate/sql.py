@@ -22,7 +22,7 @@ from ampho.database.version_rows import Applied, check_not_elsewhere, owing_stat
 from ampho.errors import RenderError, SpecifierError
 from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
-from ampho.history.revision import Revision
+from ampho.history.revision import Phase, Revision
 from ampho.history.specifier import find_branch, find_target, parse
 from ampho.migrate.plan import Direction, Plan, Step, check_finished, graph_of, plan_downgrade, plan_upgrade
 from ampho.migrate.project import Project
@@ -78,12 +78,15 @@ def upgrade_sql(
     connection: Connection | None,
     specifier: str = "heads",
     *,
+    phase: Phase | None = None,
     start: str | Sequence[str] | None = None,
     x: Sequence[str] = (),
 ) -> str:
     """Return the SQL of an upgrade; see :meth:`ampho.commands.Commands.upgrade_sql`."""
     project.check_migratable(specifier)
-    return _render(project, connection, partial(plan_upgrade, specifier=specifier), start, x)
+    phases = project.phases if phase else None
+    make_plan = partial(plan_upgrade, specifier=specifier, phases=phases, phase=phase)
+    return _render(project, connection, make_plan, start, x)
 
 
 def downgrade_sql(

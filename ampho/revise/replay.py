@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from ampho._text import counted, listed
 from ampho.errors import DatabaseError, RevisionFailedError
-from ampho.history.losses import functions
+from ampho.history.losses import functions, is_empty
 from ampho.migrate.executor import revert_scratch, upgrade
 from ampho.migrate.project import Project
 from ampho.migrate.template import check_schemas
-from ampho.revise.lint.code import is_empty, why_irreversible
+from ampho.revise.lint.code import why_irreversible
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Self
 
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
+from ampho.history.phases import Phases
+from ampho.history.revision import Phase
 from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
+from ampho.status.phases import Schedule
 
 
 class Status(StrEnum):
@@ -69,6 +72,8 @@ class Finding:
     :ivar revisions: the ids of the affected revisions; if the version table is corrupt, the affected version rows.
     :ivar means: what is wrong, and what to do about it.
     :ivar is_harmless: whether Ampho ignores the finding. A superfluous version row is harmless.
+    :ivar phase: ``post`` if the revisions are pending, and can wait until the old release is gone; ``pre`` if they are
+        pending otherwise; None if they are not pending.
     """
 
     status: Status
@@ -76,11 +81,12 @@ class Finding:
     revisions: tuple[str, ...]
     means: str
     is_harmless: bool = False
+    phase: Phase | None = None
 
     @property
     def is_waited_for(self) -> bool:
         """Whether ``db-wait`` waits for the finding to disappear."""
-        return self.status in WAITED_FOR and not self.is_harmless
+        return self.status in WAITED_FOR and not self.is_harmless and self.phase is not Phase.POST
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +108,19 @@ class Deployment:
         worst = [each.status for each in self.databases.values()] or [each.status for each in self.findings[:1]]
         return min(worst, key=list(Status).index, default=Status.UP_TO_DATE)
 
+    def in_phase(self, phase: Phase | None) -> Self:
+        """Return this result without the revisions that can wait, if the phase is ``pre``; otherwise, unchanged."""
+        if phase is not Phase.PRE:
+            return self
+        findings = tuple(each for each in self.findings if each.phase is not Phase.POST)
+        parts = {name: each.in_phase(phase) for name, each in self.databases.items()}
+        return replace(self, findings=findings, databases=parts)
 
-def assess(applied: Applied, journal: Journal, *, compare_files: bool = True) -> Deployment:
+
+def assess(applied: Applied, journal: Journal, phases: Phases, *, compare_files: bool = True) -> Deployment:
     """Return how well a database matches the code.
 
+    :param phases: tells the phases of revisions.
     :param compare_files: whether to compare the files of applied revisions with those that ran.
     """
     if applied.corrupt:
@@ -122,11 +137,18 @@ def assess(applied: Applied, journal: Journal, *, compare_files: bool = True) ->
         Status.EDITED: applied.edited(journal) if compare_files else (),
         Status.BEHIND: [rid for rid in graph.ids if graph.has_file(rid) and rid not in known],
     }
-    grouped: defaultdict[tuple[Status, str], list[str]] = defaultdict(list)
+    can_wait = Schedule.of(applied, found[Status.BEHIND], phases).optional if found[Status.BEHIND] else ()
+    grouped: defaultdict[tuple[Status, str, Phase | None], list[str]] = defaultdict(list)
     for status, ids in found.items():
         for rid in ids:
-            grouped[status, applied.package(rid) if rid in graph else ""].append(rid)
-    findings = [Finding(*key, tuple(ids), _means(key[0], applied, ids)) for key, ids in grouped.items()]
+            phase = None
+            if status is Status.BEHIND:
+                phase = Phase.POST if rid in can_wait else Phase.PRE
+            grouped[status, applied.package(rid) if rid in graph else "", phase].append(rid)
+    findings = [
+        Finding(status, package, tuple(ids), _means(status, applied, ids, phase), phase=phase)
+        for (status, package, phase), ids in grouped.items()
+    ]
     superfluous = applied.superfluous(journal)
     if superfluous:
         findings.append(Finding(Status.CORRUPT, "", superfluous, _SUPERFLUOUS, is_harmless=True))
@@ -135,7 +157,7 @@ def assess(applied: Applied, journal: Journal, *, compare_files: bool = True) ->
     return Deployment(tuple(findings))
 
 
-def _means(status: Status, applied: Applied, ids: list[str]) -> str:
+def _means(status: Status, applied: Applied, ids: list[str], phase: Phase | None) -> str:
     """Return what is wrong with some revisions, and what to do about it."""
     one = len(ids) == 1
     it = "it" if one else "them"
@@ -149,6 +171,8 @@ def _means(status: Status, applied: Applied, ids: list[str]) -> str:
         case Status.EDITED:
             edited = "its file was edited" if one else "their files were edited"
             return f"applied, but {edited} afterwards; {advice.edited_remedy(applied, ids)}"
+        case Status.BEHIND if phase is Phase.POST:
+            return f"pending in phase post; once the old release is gone, apply {it} with 'ampho db-up --phase post'"
         case Status.BEHIND:
             return f"pending; apply {it} with 'ampho db-up'"
     return f"applied but missing: {advice.explain_missing(applied, ids)}"

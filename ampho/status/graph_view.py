@@ -16,7 +16,10 @@ from typing import Self
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
+from ampho.history.phases import Phases
+from ampho.history.revision import Phase
 from ampho.settings import DEFAULT_DATABASE
+from ampho.status.phases import Schedule
 from ampho.status.state import Mark, marks
 
 _SHORTEST_RUN = 3
@@ -38,6 +41,7 @@ class Node:
     :ivar track: the number of its track in the lane, starting at 0.
     :ivar is_head: whether its last revision is a head of the package.
     :ivar is_stub: whether it is shown only because it is connected to a revision of a requested package.
+    :ivar phase: the phase of the revisions, if they are pending; otherwise, None.
     """
 
     package: str
@@ -48,6 +52,7 @@ class Node:
     track: int = 0
     is_head: bool = False
     is_stub: bool = False
+    phase: Phase | None = None
 
     @property
     def first(self) -> str:
@@ -145,6 +150,7 @@ def draw(
     *,
     packages: Iterable[str] = (),
     full: bool = False,
+    phases: Phases | None = None,
 ) -> Picture:
     """Return the picture of a history.
 
@@ -153,16 +159,22 @@ def draw(
     :param packages: the packages to show, with the revisions of other packages that are connected to them; by
         default, all packages.
     :param full: whether to draw each revision as its own node instead of collapsing chains of revisions.
+    :param phases: tells the phases of pending revisions; without it, the picture does not show them.
     """
     whole = graph if applied is None else applied.graph
     names = list(all_packages(whole))
     chosen = set(packages) or set(names)
     marked = _marks(whole, applied, journal or Journal())
+    placed = {}
+    if applied is not None and phases is not None:
+        pending = [rid for rid in whole.ids if marked[rid] is Mark.PENDING]
+        placed = {rid: each.phase for rid, each in Schedule.of(applied, pending, phases).placements.items()}
     edges = tuple(_edges(whole, chosen))
     shown = {rid for rid in whole.ids if whole[rid].package in chosen}
     stubs = {rid for edge in edges for rid in (edge.source, edge.target)} - shown
     heads = {head for name in graph.packages for head in graph.heads(name)}
-    runs = list(_runs(whole, whole.sort(shown | stubs), marked, stubs, full=full))
+    alike = {rid: (mark, placed.get(rid)) for rid, mark in marked.items()}
+    runs = list(_runs(whole, whole.sort(shown | stubs), alike, stubs, full=full))
     inside = {(one, other) for run in runs for one, other in pairwise(run)}
     edges = tuple(edge for edge in edges if (edge.source, edge.target) not in inside)
     ranks = _ranks(whole, runs, edges, stubs)
@@ -177,6 +189,7 @@ def draw(
             track=track,
             is_head=run[-1] in heads,
             is_stub=run[0] in stubs,
+            phase=placed.get(run[0]),
         )
         for run, rank, track in zip(runs, ranks, tracks, strict=True)
     )
@@ -209,15 +222,18 @@ def _edges(graph: Graph, chosen: set[str]) -> Iterator[Edge]:
 
 
 def _runs(
-    graph: Graph, ids: Iterable[str], marks: Mapping[str, Mark], stubs: set[str], *, full: bool
+    graph: Graph, ids: Iterable[str], alike: Mapping[str, object], stubs: set[str], *, full: bool
 ) -> Iterator[list[str]]:
-    """Yield the revisions of each node. The nodes are ordered by their first revisions."""
+    """Yield the revisions of each node. The nodes are ordered by their first revisions.
+
+    :param alike: a value for each revision, which is the same for all revisions of a node.
+    """
     runs: list[list[str]] = []
     ending: dict[str, list[str]] = {}
     for revision_id in ids:
         parents = graph.parents(revision_id)
         run = ending.get(parents[0]) if len(parents) == 1 and not full else None
-        if run is None or not _continues(graph, parents[0], revision_id, marks, stubs):
+        if run is None or not _continues(graph, parents[0], revision_id, alike, stubs):
             run = []
             runs.append(run)
         run.append(revision_id)
@@ -227,13 +243,13 @@ def _runs(
     yield from map(by_first.__getitem__, graph.sort(by_first))
 
 
-def _continues(graph: Graph, parent: str, child: str, marks: Mapping[str, Mark], stubs: set[str]) -> bool:
+def _continues(graph: Graph, parent: str, child: str, alike: Mapping[str, object], stubs: set[str]) -> bool:
     """Return whether a revision may be in the same run as its only parent."""
     return (
         graph.children(parent) == (child,)
         and graph[parent].package == graph[child].package
         and parent in graph[child].down_revisions
-        and marks[parent] == marks[child]
+        and alike[parent] == alike[child]
         and child not in stubs
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ampho.errors import AmphoError, DatabaseError, DatabasesError
+from ampho.history.revision import Phase
 from ampho.status.deployment import Deployment, Status
 
 PATH = "/-/ready"
@@ -54,6 +55,7 @@ class Readiness:
     @classmethod
     def of(cls, deployment: Deployment) -> Readiness:
         """Return whether the code may run on the databases that were compared with it."""
+        deployment = deployment.in_phase(Phase.PRE)
         parts: dict[str, Deployment] = {**deployment.databases} or {deployment.database: deployment}
         counts: Counter[str] = Counter()
         for finding in (each for part in parts.values() for each in part.findings if not each.is_harmless):

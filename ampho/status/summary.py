@@ -9,9 +9,12 @@ from datetime import datetime
 from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
 from ampho.history.graph import Graph
+from ampho.history.phases import Phases, Placement
+from ampho.history.revision import Phase
 from ampho.history.specifier import find_branch
 from ampho.settings import VERSION_TABLES
 from ampho.status.deployment import Status
+from ampho.status.phases import Schedule
 from ampho.status.state import DatabaseState, Mark, marks, missing_states
 
 
@@ -25,6 +28,8 @@ class RevisionStatus:
     :ivar mark: the state of the revision.
     :ivar is_head: whether it is a head of its package.
     :ivar when: when it was applied; None if that is not recorded.
+    :ivar phase: its phase, if it is pending; otherwise, None.
+    :ivar is_phase_inferred: whether the phase was inferred from what the revision does.
     """
 
     id: str
@@ -33,6 +38,8 @@ class RevisionStatus:
     mark: Mark
     is_head: bool
     when: datetime | None = None
+    phase: Phase | None = None
+    is_phase_inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class PackageStatus:
     :ivar implied: the number of applied revisions that applied revisions of other packages depend on, directly or
         indirectly. Reverting them also reverts the revisions of the other packages.
     :ivar pending: the number of pending revisions.
+    :ivar post: how many of these are in phase ``post``.
     :ivar missing: the number of missing revisions; without a journal, only the last ones are counted.
     :ivar heads: the ids of the heads; several heads are a conflict, unless each is that of a labeled branch.
     :ivar branches: the labels of these branches, in the order of the heads; empty if the package has only one head, or
@@ -65,6 +73,7 @@ class PackageStatus:
     revisions: tuple[RevisionStatus, ...] = ()
     remedy: str = ""
     branches: tuple[str, ...] = ()
+    post: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -100,6 +109,11 @@ class DatabaseStatus(DatabaseState[PackageStatus]):
         return sum(package.pending for package in self.packages)
 
     @property
+    def post(self) -> int:
+        """The number of pending revisions in phase ``post``."""
+        return sum(package.post for package in self.packages)
+
+    @property
     def status(self) -> Status:
         """The status of the worst problem, as ``db-check --deploy`` reports it. Superfluous rows are ignored."""
         found = {
@@ -122,6 +136,7 @@ def database_status(
     packages: Sequence[str] = (),
     all: bool = False,  # noqa: A002 (the option's name)
     beginning: Callable[[str], str] = lambda package: "",
+    phases: Phases | None = None,
 ) -> DatabaseStatus:
     """Return the status of a database.
 
@@ -131,13 +146,16 @@ def database_status(
     :param packages: the packages to report, including packages that are not listed; by default, all packages.
     :param all: whether to report each revision.
     :param beginning: a function that returns instructions for writing the first revision of a package.
+    :param phases: tells the phases of pending revisions.
     :raises SpecifierError: if one of ``packages`` is not a package.
     """
     missing = [each.package for each in missing_states(applied) if each.package not in graph.packages]
     chosen = [find_branch(applied.graph, name, name).package for name in packages] or [*graph.packages, *missing]
     found = DatabaseStatus.of((), applied, journal, set(chosen) if packages else None, compare_files=True)
     mark = marks(applied, journal, found.edited, found.diverged) if all else None
-    counter = _Counter(graph, applied, journal, _implied(applied), mark)
+    pending = [rid for rid in applied.graph.ids if rid not in applied.known]
+    placements = Schedule.of(applied, pending, phases).placements if phases and pending else {}
+    counter = _Counter(graph, applied, journal, _implied(applied), mark, placements)
     counted = map(counter.count, dict.fromkeys(chosen))
     return replace(
         found, packages=tuple(replace(one, remedy=beginning(one.package)) if one.is_empty else one for one in counted)
@@ -174,6 +192,7 @@ class _Counter:
     journal: Journal
     implied: frozenset[str]
     mark: Callable[[str], Mark] | None
+    placements: Mapping[str, Placement]
 
     def count(self, package: str) -> PackageStatus:
         applied = self.applied
@@ -193,6 +212,7 @@ class _Counter:
             when=self._when(last),
             revisions=tuple(self._revisions(ids, heads)),
             branches=tuple(self.graph.branch_heads(package).values()) if len(heads) > 1 else (),
+            post=len([rid for rid in ids if rid in self.placements and self.placements[rid].phase is Phase.POST]),
         )
 
     def _last(self, tips: Sequence[str]) -> str | None:
@@ -213,4 +233,6 @@ class _Counter:
             is_applied, revision = rid in self.applied.known, self.applied.graph[rid]
             if is_applied or not revision.is_missing:
                 when = self._when(rid) if is_applied else None
-                yield RevisionStatus(rid, revision.package, revision.message, self.mark(rid), rid in heads, when)
+                phase = (placed.phase, placed.is_inferred) if (placed := self.placements.get(rid)) else ()
+                mark = self.mark(rid)
+                yield RevisionStatus(rid, revision.package, revision.message, mark, rid in heads, when, *phase)

@@ -16,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ampho._text import counted, listed
 from ampho.errors import RevisionFailedError
-from ampho.history.losses import functions
-from ampho.revise.lint.code import is_empty
+from ampho.history.losses import functions, is_empty
 from ampho.revise.replay import changes_schema
 from ampho.testing.loading import fail
 from ampho.testing.rows import fill

@@ -20,6 +20,7 @@ from ampho.database.journal import Entry, Journal, Outcome
 from ampho.database.version_rows import Applied
 from ampho.errors import PackageNotFoundError, SpecifierError
 from ampho.history.graph import Graph
+from ampho.history.phases import Phases
 from ampho.status.deployment import assess
 from ampho.status.summary import DatabaseStatus, database_status
 
@@ -176,7 +177,7 @@ CASES: dict[str, tuple[Graph, Sequence[str], Journal, Status]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_worst_is_what_check_deploy_finds(case: str) -> None:
     of, rows, known, expected = CASES[case]
-    assert assess(Applied.from_rows(of, rows, known), known).status is expected
+    assert assess(Applied.from_rows(of, rows, known), known, Phases({})).status is expected
     assert status_of(of, rows, known).status is expected
 
 

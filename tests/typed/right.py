@@ -29,6 +29,7 @@ from ampho import (
     Initialized,
     LintReport,
     Observer,
+    Phase,
     Picture,
     Plan,
     Pruned,
@@ -152,9 +153,18 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         ampho.plan("blog", direction=Direction.DOWNGRADE, cascade=True, database="reports", x=X, observer=OBSERVER),
         Plan,
     )
-    assert_type(ampho.plan(direction="downgrade"), Plan)
+    assert_type(ampho.plan(direction="downgrade", phase="pre"), Plan)
     assert_type(
-        ampho.upgrade("blog", agreed=plan, keep_going=True, create=True, database=["reports"], x=X, observer=OBSERVER),
+        ampho.upgrade(
+            "blog",
+            agreed=plan,
+            phase="pre",
+            keep_going=True,
+            create=True,
+            database=["reports"],
+            x=X,
+            observer=OBSERVER,
+        ),
         Run,
     )
     assert_type(
@@ -171,7 +181,7 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         ),
         Run,
     )
-    assert_type(ampho.upgrade_sql("blog", start="base", database="reports", x=X, observer=OBSERVER), str)
+    assert_type(ampho.upgrade_sql("blog", phase="pre", start="base", database="reports", x=X, observer=OBSERVER), str)
     assert_type(
         ampho.downgrade_sql("blog@base", cascade=True, start=["blog_1"], database="reports", x=X, observer=OBSERVER),
         str,
@@ -299,10 +309,17 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
         ),
         Plan,
     )
-    assert_type(await ampho.plan(direction="downgrade"), Plan)
+    assert_type(await ampho.plan(direction="downgrade", phase=Phase.PRE), Plan)
     assert_type(
         await ampho.upgrade(
-            "blog", agreed=plan, keep_going=True, create=True, database=["reports"], x=X, observer=OBSERVER
+            "blog",
+            agreed=plan,
+            phase=Phase.PRE,
+            keep_going=True,
+            create=True,
+            database=["reports"],
+            x=X,
+            observer=OBSERVER,
         ),
         Run,
     )
@@ -320,7 +337,9 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
         ),
         Run,
     )
-    assert_type(await ampho.upgrade_sql("blog", start="base", database="reports", x=X, observer=OBSERVER), str)
+    assert_type(
+        await ampho.upgrade_sql("blog", phase="pre", start="base", database="reports", x=X, observer=OBSERVER), str
+    )
     assert_type(
         await ampho.downgrade_sql(
             "blog@base", cascade=True, start=["blog_1"], database="reports", x=X, observer=OBSERVER

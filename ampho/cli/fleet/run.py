@@ -36,16 +36,23 @@ _TICK = 0.1  # seconds
 
 
 def upgrade_members(
-    ctx: click.Context, specifier: str, patterns: Sequence[str], options: Options, x: Sequence[str]
+    ctx: click.Context,
+    specifier: str,
+    patterns: Sequence[str],
+    options: Options,
+    x: Sequence[str],
+    *,
+    phase: str | None,
 ) -> tuple[FleetReport, int]:
     """Upgrade databases of groups, and return the report and the exit code.
 
     :param patterns: the names of databases, and patterns such as ``tenants/*``.
     """
     given = [*([] if specifier == "heads" else [specifier]), *(["--create"] if options.create else [])]
+    given += ["--phase", phase] if phase else []
     given += [word for each in x for word in ("-x", quote(each))]
     tally, shown = Tally(" ".join(["ampho db-up", *given, "-d"])), observer()
-    make = partial(MemberUpgrades, Source(ctx.obj), specifier, x, create=options.create)
+    make = partial(MemberUpgrades, Source(ctx.obj), specifier, x, phase=phase, create=options.create)
     with ended_by_signals():
         upgrade = _FleetUpgrade(options, tally, shown, Workers(make, options.processes, shown.printed))
         with _changing_nothing(shown):

@@ -41,17 +41,20 @@ class MemberUpgrades:
     """Upgrades databases of groups, one after the other, for an app that is loaded and whose files are read only once.
 
     :param specifier: the target.
+    :param phase: the phase to which the upgrades are limited.
     :param create: whether to create missing databases and schemas.
     """
 
-    def __init__(self, source: Source, specifier: str, x: Sequence[str], *, create: bool) -> None:
+    def __init__(self, source: Source, specifier: str, x: Sequence[str], *, phase: str | None, create: bool) -> None:
         from ampho.database.schema import KeptConnection
         from ampho.extension import SyncExtension, extension_of
 
         for module in ("environment", "migrate.alembic", "migrate.executor"):
             import_module(f"ampho.{module}")  # so that forks share the modules
         self._app = app = load(source.loader)
-        self._upgrade = partial(Commands.upgrade, specifier=specifier, x=x, create=create, observer=WarningsOnly())
+        self._upgrade = partial(
+            Commands.upgrade, specifier=specifier, phase=phase, x=x, create=create, observer=WarningsOnly()
+        )
         self._commands = {False: _commands(app, waits=False)}
         extension = extension_of(app)
         if isinstance(extension, SyncExtension):  # on Quart, each command closes its connections

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 
 from ampho._text import counted, printable
+from ampho.history.revision import Phase
 from ampho.status.graph_view import Edge, Lane, Node, Picture
 from ampho.status.state import Mark
 
@@ -87,8 +88,9 @@ def counts(lane: Lane) -> str:
 
 
 def title(node: Node) -> str:
-    """Return the id of a node, or the number of its revisions."""
-    return f"{len(node.revisions)} revisions" if node.is_run else name(node.first)
+    """Return the id of a node, or the number of its revisions, and whether they wait for phase ``post``."""
+    text = f"{len(node.revisions)} revisions" if node.is_run else name(node.first)
+    return f"{text} (post)" if node.phase is Phase.POST else text
 
 
 def heading(node: Node) -> str:
@@ -113,6 +115,7 @@ def tooltip(node: Node) -> str:
     """Return the ids and messages of a node, one revision per line, and the meaning of its mark."""
     lines = [f"{name(rid)}  {message(text)}".rstrip() for rid, text in zip(node.revisions, node.messages, strict=True)]
     remarks = [LOOKS[node.mark].meaning] if node.mark is not Mark.UNKNOWN else []
+    remarks += [f"phase {node.phase}"] if node.phase else []
     remarks += ["head"] if node.is_head else []
     return "\n".join([*lines, *([f"({', '.join(remarks)})"] if remarks else [])])
 

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from ampho._text import listed
 from ampho.cli.graph import labels
+from ampho.history.revision import Phase
 from ampho.status.graph_view import Edge, Lane, Node, Picture
 from ampho.status.state import Mark
 
@@ -263,6 +264,7 @@ class _Painter:
             notes.append(f"depends on {listed(dependencies, _SHOWN)}")
         remark = f"  ({'; '.join(notes)})" if notes else ""
         if node.is_run:
+            remark = f"{remark}  (post)" if node.phase is Phase.POST else remark
             return [(f"{len(node.revisions)} revisions, {span}", style), ("", ""), (remark, "dim")]
         title = labels.title(node)
         text = labels.message(node.messages[0])

@@ -15,7 +15,7 @@ from ampho.cli.lines import say
 from ampho.cli.reporter import PACKAGES, in_databases, in_seconds, nothing_to_do
 from ampho.cli.show import print_text, version_rows
 from ampho.cli.show.tables import Cell, Layout, draw
-from ampho.history.revision import id_prefix
+from ampho.history.revision import Phase, id_prefix
 from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Run, Step
 from ampho.migrate.stamp import Stamped
 from ampho.settings import CONFIRM
@@ -36,6 +36,22 @@ def _(run: Run, ctx: click.Context) -> None:
         others = len(run.plan.steps) - len(run.steps)  # on SQLite, another process may have run some of the steps
         rest = f"; another process ran the other {others}" if others else ""
         say(f"{verb} {counted(len(run.steps))} in {in_seconds(run.duration)}{rest}.", colors={verb: "green"})
+    _print_held_back(run.plan, stderr=False)
+
+
+def _print_held_back(plan: Plan, *, stderr: bool) -> None:
+    """Print the revisions that a plan leaves for phase ``post``."""
+    if not plan.held_back:
+        return
+    say("Held back for 'ampho db-up --phase post':", err=stderr)
+    width = max(len(step.revision.id) for step in plan.held_back)
+    for step in plan.held_back:
+        say(f"  {step.revision.id:<{width}}  {step.revision.message} ({_phase(step)})", err=stderr, hang=width + 4)
+
+
+def _phase(step: Step) -> str:
+    """Return the phase of a step, and the reason."""
+    return f"{step.phase}, inferred: {step.phase_reason}" if step.is_phase_inferred else f"{step.phase}"
 
 
 @print_text.register
@@ -69,6 +85,7 @@ def print_plan(plan: Plan, selected: Sequence[str] = (), *, before_question: boo
     stderr = before_question
     if not plan.steps:
         say(nothing_to_do(plan, selected), err=stderr)
+        _print_held_back(plan, stderr=stderr)
         return
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
     what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}{in_databases(plan)}"
@@ -81,6 +98,7 @@ def print_plan(plan: Plan, selected: Sequence[str] = (), *, before_question: boo
         say(f"and {len(plan.steps) - len(shown.steps)} more; --plan lists all of them", err=stderr)
     for line in summary(plan, of_scripts=not before_question):
         say(line, err=stderr)
+    _print_held_back(plan, stderr=stderr)
     for step in plan.steps:
         if source := step.revision.source:
             say(f"The file of {step.revision.id} is missing. This is its source in the journal:", err=stderr)
@@ -90,7 +108,7 @@ def print_plan(plan: Plan, selected: Sequence[str] = (), *, before_question: boo
 
 def _wide(plan: Plan) -> Layout:
     titles = (
-        *(">#", "Database", "Revision", "Package", "Why", "Transaction", "May lose data", "May fail on rows"),
+        *(">#", "Database", "Revision", "Package", "Why", "Phase", "Transaction", "May lose data", "May fail on rows"),
         "Message",
     )
     rows: list[tuple[Cell, ...]] = []
@@ -100,8 +118,10 @@ def _wide(plan: Plan) -> Layout:
         losses = [("; ".join(step.losses) or "-", "red" if step.losses else "")]
         risks = [("; ".join(step.risks) or "-", "yellow" if step.risks else "")]
         where = (step.database, revision.id, revision.package)
-        rows.append((str(number), *where, step.reason, transaction, losses, risks, revision.message))
+        phase = f"{step.phase or ''}{' (inferred)' if step.is_phase_inferred else ''}"
+        rows.append((str(number), *where, step.reason, phase, transaction, losses, risks, revision.message))
     hidden = [] if any(step.risks for step in plan.steps) else ["May fail on rows"]
+    hidden += [] if any(step.phase is Phase.POST for step in plan.steps) else ["Phase"]
     return _without(Layout(titles, rows), hidden if len(plan.databases) > 1 else [*hidden, "Database"])
 
 
@@ -147,6 +167,8 @@ def notes(step: Step) -> list[tuple[str, str]]:
         notes.append((step.reason, "dim"))
     if step.in_transaction is not None and step.in_transaction in _TRANSACTIONS:
         notes.append((_TRANSACTIONS[step.in_transaction], _color(step)))
+    if step.phase is Phase.POST:
+        notes.append((f"phase {_phase(step)}", ""))
     if step.losses:
         notes.append((f"may lose data: {'; '.join(step.losses)}", "red"))
     if step.risks:

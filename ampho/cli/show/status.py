@@ -17,6 +17,7 @@ from ampho.cli.show import is_verbose, print_text, version_row, version_rows
 from ampho.cli.show.lists import print_records
 from ampho.cli.show.tables import Cell, Layout, draw, line
 from ampho.cli.terminal import console, is_terminal, styled
+from ampho.history.revision import Phase
 from ampho.settings import PLUGINS
 from ampho.status.advice import ROWS_REMEDY
 from ampho.status.deployment import Deployment, Finding, Status
@@ -182,7 +183,8 @@ def _(status: DatabaseStatus, ctx: click.Context) -> None:
     if status.pending:
         behind = sum(bool(package.pending) for package in status)
         say()
-        say(f"Pending: {counted(status.pending)} of {counted(behind, 'package')}.")
+        post = f", {status.post} of them in phase post" if status.post else ""
+        say(f"Pending: {counted(status.pending)} of {counted(behind, 'package')}{post}.")
     elif status.status is Status.UP_TO_DATE and any(not package.is_empty for package in status):
         say()
         say(_UP_TO_DATE)
@@ -230,9 +232,13 @@ def _numbers(package: PackageStatus) -> tuple[Cell, ...]:
     return (
         [(str(package.applied), "green" if package.applied else "dim")],
         [(str(package.implied), "" if package.implied else "dim")],
-        [(str(package.pending), "bold yellow" if package.pending else "dim")],
+        [(_pending(package), "bold yellow" if package.pending else "dim")],
         [(str(package.missing), "bold red" if package.missing else "dim")],
     )
+
+
+def _pending(package: PackageStatus) -> str:
+    return f"{package.pending} ({package.post} post)" if package.post else str(package.pending)
 
 
 def _print_revisions(status: DatabaseStatus) -> None:
@@ -264,6 +270,8 @@ def _revision(revision: RevisionStatus, width: int, room: int | None = None) -> 
         time, and its message may be cut.
     """
     notes = ["head"] if revision.is_head else []
+    if revision.phase is Phase.POST:
+        notes.append("post, inferred" if revision.is_phase_inferred else "post")
     if revision.mark not in (Mark.APPLIED, Mark.PENDING):
         notes.append("may be applied" if revision.mark is Mark.UNCERTAIN else str(revision.mark))
     note = styled((f"  ({'; '.join(notes)})" if notes else "", ""))

@@ -10,6 +10,7 @@ from ampho.history.losses import (
     Function,
     called,
     converted_in_code,
+    is_empty,
     lost_in_code,
     narrowed_in_code,
 )
@@ -69,13 +70,3 @@ def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
     if is_empty(downgrade) and isinstance(upgrade, Function) and not is_empty(upgrade):
         return "Its downgrade() does nothing, but its upgrade() does something."
     return ""
-
-
-def is_empty(function: ast.stmt | None) -> bool:
-    """Return whether a function does nothing."""
-    return isinstance(function, Function) and all(
-        isinstance(node, ast.Pass)
-        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-        or (isinstance(node, ast.Return) and node.value is None)
-        for node in function.body
-    )

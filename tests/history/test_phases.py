@@ -1,0 +1,144 @@
+"""In which phase a revision is, by what its ``upgrade()`` does, by its header, and by the setting."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+
+from ampho.errors import RevisionFileError
+from ampho.history.phases import Phases, Placement
+from ampho.history.revision import Phase, read_revision
+
+HEAD = "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = 'app_1'\ndown_revision = None\n"
+
+PRE = (
+    "pass",
+    "op.create_table('tags', sa.Column('id', sa.Integer(), primary_key=True), sa.Column('name', nullable=False))",
+    "op.add_column('posts', sa.Column('body', sa.Text()))",
+    "op.add_column('posts', sa.Column('stars', sa.Integer(), nullable=False, server_default='0'))",
+    "op.create_index('by_title', 'posts', ['title'])",
+    "op.create_unique_constraint('uq', 'posts', ['slug'])",
+    "op.drop_index('by_title', 'posts')",
+    "op.drop_constraint('uq', 'posts')",
+    "op.alter_column('posts', 'title', nullable=True, existing_type=sa.String(20))",
+    "op.alter_column('posts', 'title', existing_type=sa.String(20), type_=sa.String(40), existing_nullable=False)",
+    "op.alter_column('posts', 'title', server_default='x', existing_nullable=False, nullable=False)",
+    "op.execute(\"UPDATE posts SET title = 'drop it' WHERE title IS NULL\")",
+    "op.execute('ALTER TABLE posts RENAME CONSTRAINT a TO b')",
+    """op.add_column('posts', sa.Column('author_id', sa.Integer()))
+       op.create_foreign_key('fk', 'posts', 'authors', ['author_id'], ['id'])""",
+    """op.create_table('tags', sa.Column('id', sa.Integer()))
+       op.alter_column('tags', 'id', nullable=False)
+       op.create_check_constraint('positive', 'tags', 'id > 0')""",
+    """with op.batch_alter_table('posts') as batch:
+           batch.add_column(sa.Column('stars', sa.Integer()))
+           batch.create_check_constraint('few', 'stars < 6')""",
+    """op.execute('CREATE TABLE new (id int)')
+       op.execute('INSERT INTO new SELECT id FROM old')""",
+)
+POST = {
+    "op.drop_table('posts')": "drops the table posts",
+    "op.drop_column('posts', 'title')": "drops the column title",
+    "op.execute('DROP TABLE posts')": "drops the table posts",
+    "op.execute('ALTER TABLE posts DROP COLUMN title')": "drops the column title",
+    "op.execute('DELETE FROM posts')": "empties the table posts",
+    "op.execute('DROP VIEW latest')": "drops a view",
+    "op.execute('DROP MATERIALIZED VIEW latest')": "drops a materialized view",
+    "op.execute('ALTER TABLE posts ALTER COLUMN title SET NOT NULL')": "makes a column NOT NULL in SQL",
+    "op.alter_column('posts', 'title', nullable=False)": "makes the column title NOT NULL",
+    "op.alter_column('posts', column, nullable=False)": "makes a column NOT NULL",
+    "op.alter_column('posts', 'title', existing_type=sa.String(40), type_=sa.String(20))": "limits the column title to"
+    " 20 characters, so that longer values are cut off or rejected",
+    "op.create_check_constraint('positive', 'posts', 'stars > 0')": "adds the constraint positive",
+    "op.create_foreign_key('fk', 'posts', 'authors', ['author_id'], ['id'])": "adds the constraint fk",
+    "with op.batch_alter_table('posts') as batch:\n    batch.drop_column('title')": "drops the column title",
+    "with op.batch_alter_table('posts') as batch:\n    batch.alter_column('title', nullable=False)": "makes the column"
+    " title NOT NULL",
+    "clean()\n\ndef clean():\n    op.drop_table('posts')": "drops the table posts",
+}
+CONFLICTS = {
+    "op.rename_table('posts', 'articles')": "renames the table posts",
+    "op.alter_column('posts', 'title', new_column_name='name')": "renames the column title",
+    "op.execute('ALTER TABLE posts RENAME COLUMN title TO name')": "renames something in SQL",
+    "op.execute('ALTER TABLE posts CHANGE title name TEXT')": "renames something in SQL",
+    "op.execute('RENAME TABLE posts TO articles')": "renames something in SQL",
+    "op.add_column('posts', sa.Column('stars', sa.Integer(), nullable=False))": "adds the column stars that must not be"
+    " NULL and has no default",
+    "op.drop_column('posts', 'a')\nop.add_column('posts', sa.Column('b', sa.Text()))": "adds the column b",
+    "op.drop_table('posts')\nop.create_table('articles', sa.Column('id'))": "creates the table articles",
+    "op.execute('UPDATE posts SET b = a')\nop.drop_column('posts', 'a')": "changes rows",
+    "op.bulk_insert(table, rows)\nop.drop_column('posts', 'a')": "changes rows",
+    "op.execute('CREATE VIEW latest AS SELECT 1')\nop.drop_column('posts', 'a')": "adds something in SQL",
+    "op.alter_column('posts', 'a', existing_type=sa.String(20), type_=sa.Text())\nop.drop_column('posts', 'b')": (
+        "changes the type of the column a"
+    ),
+}
+
+
+def write(folder: Path, body: str, head: str = HEAD, name: str = "app_1_file.py") -> str:
+    statements, _, rest = re.sub(r"\n {7}", "\n", body).partition("\n\n")
+    path = folder / name
+    path.write_text(f'"""One."""\n{head}\n\ndef upgrade():\n{indent(statements, "    ")}\n\n\n{rest}\n', "utf-8")
+    return str(path)
+
+
+def placed(folder: Path, body: str, head: str = HEAD, **overrides: Phase) -> Placement:
+    return Phases(overrides).of(read_revision(write(folder, body, head), "app"))
+
+
+@pytest.mark.parametrize("body", PRE)
+def test_what_the_old_release_does_not_notice_is_pre(tmp_path: Path, body: str) -> None:
+    assert placed(tmp_path, body) == Placement(Phase.PRE, is_neutral=body == "pass")
+
+
+@pytest.mark.parametrize("body", POST)
+def test_what_the_old_release_may_not_survive_is_post(tmp_path: Path, body: str) -> None:
+    assert placed(tmp_path, body) == Placement(Phase.POST, POST[body])
+
+
+@pytest.mark.parametrize("body", CONFLICTS)
+def test_what_no_phase_is_right_for_is_told(tmp_path: Path, body: str) -> None:
+    found = placed(tmp_path, body)
+    assert (found.phase, found.conflict) == (Phase.POST, CONFLICTS[body])
+
+
+@pytest.mark.parametrize("line", ["phase = 'post'", 'phase: str = "post"', "phase = ('post')", "phase = 'po' 'st'"])
+def test_the_header_names_the_phase(tmp_path: Path, line: str) -> None:
+    assert placed(tmp_path, "pass", f"{HEAD}branch_labels = None\ndepends_on = None\n{line}\n").phase is Phase.POST
+    assert placed(tmp_path, "pass", f"{HEAD}{line}\n") == Placement(Phase.POST, "set in its file", is_inferred=False)
+
+
+def test_the_header_wins_over_what_the_revision_does(tmp_path: Path) -> None:
+    found = placed(tmp_path, "op.drop_table('posts')", f'{HEAD}phase = "pre"\n')
+    assert found == Placement(Phase.PRE, "set in its file", is_inferred=False)
+    assert placed(tmp_path, "op.drop_table('posts')", f"{HEAD}phase = None\n").phase is Phase.POST
+
+
+def test_the_setting_wins_over_the_header(tmp_path: Path) -> None:
+    head = f'{HEAD}phase = "post"\n'
+    by_setting = Placement(Phase.PRE, "set by AMPHO_PHASES", is_inferred=False)
+    assert placed(tmp_path, "pass", head, app=Phase.PRE) == by_setting
+    assert placed(tmp_path, "pass", head, app=Phase.POST, app_1=Phase.PRE) == by_setting
+    assert placed(tmp_path, "pass", head, other=Phase.PRE).phase is Phase.POST
+
+
+@pytest.mark.parametrize("value", ["'pots'", "1", "('post',)", "'POST'"])
+def test_another_value_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(RevisionFileError, match=r'has the phase .* Write phase = "pre" or phase = "post"'):
+        read_revision(write(tmp_path, "pass", f"{HEAD}phase = {value}\n"), "app")
+
+
+def test_the_name_of_a_column_is_not_a_phase(tmp_path: Path) -> None:
+    body = "op.add_column('moons', sa.Column('phase', sa.Text()))\nphase = 'new'"
+    assert placed(tmp_path, body) == Placement(Phase.PRE)
+
+
+def test_a_file_that_cannot_be_parsed_is_pre(tmp_path: Path) -> None:
+    revision = read_revision(write(tmp_path, "op.drop_table('posts')"), "app")
+    Path(revision.file).write_text("def upgrade(:\n    op.drop_table()")
+    assert Phases({}).of(revision).phase is Phase.PRE
+    Path(revision.file).unlink()
+    assert Phases({}).of(read_revision(write(tmp_path, "op.drop_table(1)", name="b.py"), "app")).phase is Phase.POST
