@@ -140,7 +140,7 @@ def effects_of_sql(sql: str) -> Iterator[tuple[str, bool, bool]]:
     was written for it needs it.
     """
     created: set[str] = set()
-    for bare, _ in statements(sql):
+    for bare, *_ in statements(sql):
         if creation := _CREATES.match(bare):
             created.add(unquoted(creation["name"]))
         if _RENAMES_PART.match(bare) and not any(re.search(rf"\b{re.escape(name)}\b", bare) for name in created):
