@@ -1,6 +1,6 @@
 """Revisions with a planted fault, and harmless ones, to count what a linter finds.
 
-They are in ``tests/revise/planted/``, a file for each database. A case is a paragraph: its first line says ``fault``
+They are in ``tests/revise/corpus/``, a file for each database. A case is a paragraph: its first line says ``fault``
 and the rules of which one has to report it, or ``harmless``, and after a bar how ``downgrade()`` looks; the other lines
 are ``upgrade()``.
 """
@@ -8,13 +8,17 @@ are ``upgrade()``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facade import facade
 from project import Project
+from sqlalchemy import URL
+
+from ampho.revise.lint.lint import Draft, draft, lint
 
 BACKENDS = ("sqlite", "postgresql", "mariadb")
-FOLDER = Path(__file__).parent / "revise" / "planted"
+FOLDER = Path(__file__).parent / "revise" / "corpus"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,17 @@ def cases(backend: str) -> list[Case]:
     return found
 
 
+def strong_migrations(backend: str) -> dict[str, Case]:
+    """Read the checks of strong_migrations for a database, by what they find."""
+    found = {}
+    for paragraph in (FOLDER / "strong_migrations.txt").read_text("utf-8").split("\n\n"):
+        head, _, upgrade = paragraph.strip().partition("\n")
+        backends, _, name = head.partition(": ")
+        if backend in backends.split():
+            found[name] = Case(frozenset(), upgrade)
+    return found
+
+
 def write(project: Project, given: Sequence[Case]) -> list[str]:
     """Write a revision for each case, one upon the other, into the package ``core``, and return their ids."""
     project.package("core")
@@ -50,3 +65,23 @@ def write(project: Project, given: Sequence[Case]) -> list[str]:
         down = ids[number - 1] if number else None
         project.revision("core", ids[number], down, upgrade=case.upgrade, downgrade=case.downgrade)
     return ids
+
+
+def drafted(project: Project, given: Sequence[Case], url: URL | str) -> Draft:
+    """Write the revisions, and return them with their SQL."""
+    write(project, given)
+    config = {"AMPHO_STATEMENT_LOCK_TIMEOUT": 5}
+    with (
+        facade(project, "flask", ["core"], url, **config) as each,
+        each.app.app_context(),
+        each.ampho.db.engine.connect() as connection,
+    ):
+        return draft(each.ampho.project(each.app), connection)
+
+
+def reported(draft: Draft) -> list[set[str]]:
+    """Return the rules that each revision breaks by itself, so that what one creates is not new in the next."""
+    return [
+        {violation.rule for violation in lint(replace(draft, revisions=(revision,))).violations}
+        for revision in draft.revisions
+    ]

@@ -52,6 +52,7 @@ _ADDS_COLUMN = re.compile(r"\bADD\s+(?:COLUMN\s+)(?P<column>.*)", re.IGNORECASE 
 _REQUIRES = re.compile(r"\bADD\s+(?!CONSTRAINT\b|CHECK\b)(?P<column>.*\bNOT\s+NULL\b.*)", re.IGNORECASE | re.DOTALL)
 _HAS_VALUE = re.compile(r"\b(?:DEFAULT|GENERATED|AS|AUTO_INCREMENT|PRIMARY\s+KEY)\b", re.IGNORECASE)
 _SQLITE_DEFAULT = re.compile(r"\bDEFAULT\s*(?:\(\s*(?![\s'\d.)+-])|CURRENT_)", re.IGNORECASE)
+_ADDS_JSON = re.compile(rf"\A\s*ALTER\s+TABLE\s.*\bADD\s+(?:COLUMN\s+)?{NAME}\s+json\b", re.IGNORECASE | re.DOTALL)
 _CLEANS = re.compile(r"\s*(?:DELETE|UPDATE)\b", re.IGNORECASE)
 
 _UPDATE = re.compile(rf"\s*UPDATE\s+(?:ONLY\s+)?(?P<table>{NAME})\s.*?\bSET\b(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
@@ -105,6 +106,9 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
         for pattern, message, remedy in _POSTGRES:
             if pattern.match(statement.bare):
                 yield Found(BLOCKS_WRITES, message, remedy)
+        if _ADDS_JSON.search(statement.bare):
+            message = "It adds a column of the type json, so that SELECT DISTINCT on the table fails."
+            yield Found(BREAKS_RELEASE, message, "Use the type jsonb.")
     else:
         yield from _renames(statement)
         yield from _fails_on_rows(statement, earlier, server)

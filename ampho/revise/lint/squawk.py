@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -132,7 +133,7 @@ def _only_widens(call: ast.Call) -> bool:
     if set(names) <= _STRINGS:
         return limit(new) >= limit(old)
     if set(names) <= {"NUMERIC", "DECIMAL"}:
-        return scale(new) == scale(old) and precision(new) >= precision(old)
+        return precision(new) == inf or (scale(new) == scale(old) and precision(new) >= precision(old))
     return False
 
 
