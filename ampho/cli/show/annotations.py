@@ -109,7 +109,7 @@ def _sarif(found: Sequence[_Annotation]) -> str:
         }
         for one in found
     ]
-    driver = {"name": "ampho db-lint", "version": version("ampho"), "rules": [_rule(rule) for rule in rules]}
+    driver = {"name": "Ampho", "version": version("ampho"), "rules": [_rule(rule) for rule in rules]}
     return _json({"$schema": SARIF, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]})
 
 
