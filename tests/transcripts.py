@@ -245,7 +245,7 @@ class Scene:
 
     @property
     def is_changing(self) -> bool:
-        return re.search(READING, self.command) is None
+        return re.search(READING, self.command) is None or " --write" in self.command
 
     @property
     def title(self) -> str:

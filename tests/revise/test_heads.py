@@ -237,7 +237,7 @@ def test_a_history_that_is_broken_is_an_error_like_elsewhere(blog: Facade, proje
     assert named(project) == [FIRST]
 
 
-@pytest.mark.parametrize("others", ["--deploy", "--scratch", "-d default", "-x a=b"])
+@pytest.mark.parametrize("others", ["--deploy", "--phases", "--scratch", "-d default", "-x a=b"])
 def test_what_reads_a_database_is_another_check(blog: Facade, others: str) -> None:
     done = blog.run("db-check", "--heads", *others.split())
     assert done.exit_code == 2
