@@ -340,6 +340,29 @@ def test_columns_with_keys_and_long_names(project: Project, database: Database) 
         each.call("upgrade")
 
 
+@pytest.mark.drivers("postgresql+psycopg", "postgresql+asyncpg")
+def test_rows_are_filled_in_batches_and_only_once(project: Project, database: Database) -> None:
+    more = "\nop.execute('INSERT INTO orders (id, total) SELECT id, id FROM generate_series(3, 15000) AS id')"
+    check = '\ncreate_check_constraint("ck_orders", "orders", "total > 10")'
+    write(project, TOKEN + check, tables=TABLES + more)
+    tokens = "SELECT count(DISTINCT token), min(token::text) FROM orders"
+    with facade(project, "quart" if database.is_async else "flask", ["shop"], database.url) as each:
+        each.call("upgrade", "shop_1")
+        with pytest.raises(
+            RevisionFailedError, match=r"is kept\. Correct the cause.* The 15,000 rows that its backfill"
+        ):
+            each.call("upgrade")
+        before = database.query(tokens)
+        assert before[0][0] == 15_000
+        database.run("UPDATE orders SET total = 11")
+        each.call("upgrade")
+        assert database.query(tokens) == before
+        facts = (
+            "SELECT attnotnull, atthasdef FROM pg_attribute WHERE attname = 'token' AND attrelid = 'orders'::regclass"
+        )
+        assert database.query(facts) == [(True, True)]
+
+
 @pytest.mark.drivers("postgresql+psycopg")
 def test_the_check_of_an_interrupted_not_null_is_dropped(project: Project, database: Database) -> None:
     write(project, 'alter_column("shops", "same", nullable=False)', tables=SAME)

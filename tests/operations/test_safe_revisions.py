@@ -14,6 +14,7 @@ from project import Project
 from servers import Database
 from sqlalchemy.engine import Connection
 
+from ampho.database.schema import with_schema
 from ampho.migrate.alembic import Body
 from ampho.migrate.sqlite_batch import TableKeeper
 from ampho.revise.autogenerate.operations.changes import Changes
@@ -70,9 +71,9 @@ def safe(changes: Changes, connection: Connection, rows: int = -1) -> Body:
     return body(whole)
 
 
-def run(connection: Connection, code: str, imports: str) -> None:
+def run(connection: Connection, code: str, imports: str, metadata: sa.MetaData | None = None) -> None:
     connection.rollback()  # ends the transaction of a comparison
-    options = {"transaction_per_migration": True, "transactional_ddl": True}
+    options = {"transaction_per_migration": True, "transactional_ddl": True, "target_metadata": metadata}
     context = MigrationContext.configure(connection, opts=options)
     keeper = TableKeeper(connection)
     if connection.dialect.name == "sqlite":
@@ -182,15 +183,12 @@ def test_db_rev_uses_the_operations_for_large_tables(project: Project, database:
     project.run("ampho", "db-up")
     start = database.schema()
     database.run("INSERT INTO small VALUES (1, 'a'), (2, 'b')", "INSERT INTO large SELECT generate_series(1, 3)")
-    project.write(
-        "shop/__init__.py",
-        models.replace("code: Mapped[str | None]", "code: Mapped[str | None] = mapped_column(index=True)") + NEW,
-    )
+    code = "code: Mapped[str | None]"
+    indexed = models.replace(code, f"{code} = mapped_column(index=True)") + NEW
+    project.write("shop/__init__.py", indexed)
 
-    assert (
-        "requires --autogenerate"
-        in project.run("ampho", "db-rev", "shop", "x", "--safe-above", "2", check=False).stderr
-    )
+    refused = project.run("ampho", "db-rev", "shop", "x", "--safe-above", "2", check=False)
+    assert "--safe-above requires --autogenerate" in refused.stderr
     refused = project.run("ampho", "db-rev", "-a", "x", "--safe-above", "2", "--scratch", check=False)
     assert "so it excludes --scratch" in refused.stderr
     project.run("ampho", "db-rev", "-a", "Second", "--safe-above", "2")
@@ -208,7 +206,56 @@ def test_db_rev_uses_the_operations_for_large_tables(project: Project, database:
     assert database.schema() == start
     for path in sorted(project.migrations("shop").glob("versions/*_second*.py")):
         path.unlink()
+    project.write("shop/__init__.py", models + "    age: Mapped[int]\n")
+    project.run("ampho", "db-rev", "shop", "Third", "-a", "--safe", "--fill", "large.age=7")
+    _, *written = files(project)
+    assert [calls(each) for each in written] == [["add_column"], ["backfill"], ["alter_column"]]
+    assert 'backfill("large", {"age": sa.text("7")}, sa.column("age").is_(None))' in written[1]
+    project.run("ampho", "db-up")
+    assert database.query("SELECT DISTINCT age FROM large") == [(7,)]
+    assert "matches its models" in project.run("ampho", "db-check").stdout
+    project.run("ampho", "db-down", "shop@-3", "-y")
+    assert database.schema() == start
+    for path in sorted(project.migrations("shop").glob("versions/*_third*.py")):
+        path.unlink()
+    project.write("shop/__init__.py", indexed)
     project.run("ampho", "db-rev", "shop", "Second", "-a", "--safe", "--rev-id", "shop_second")
     second = files(project)[-1]
     assert "from ampho.operations import create_index, drop_index\n" in second
     assert calls(second) == ["op.create_table", "with op.batch_alter_table", "create_index", "create_index"]
+
+
+CONVENTION = """
+create_index(None, "orders", ["shop_id"])
+create_unique_constraint(None, "orders", ["shop_id", "total"])
+create_check_constraint("total", "orders", "total > 0")
+create_foreign_key(None, "orders", "shops", ["shop_id"], ["id"])
+drop_index("ix_orders_shop_id", "orders")
+"""
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_names_of_a_convention_in_the_schema_of_a_tenant(database: Database) -> None:
+    engine = sa.create_engine(database.sync_url)
+    with engine.begin() as connection:
+        connection.execute(sa.schema.CreateSchema("other"))
+        connection.execute(sa.schema.CreateSchema("tenant"))
+        before("other").create_all(connection)
+    with with_schema(engine, "tenant", "a test").connect() as connection:
+        plain = sa.MetaData()
+        sa.Table("shops", plain, sa.Column("id", sa.Integer, primary_key=True))
+        columns = (sa.Column(name, sa.Integer) for name in ("id", "shop_id", "total"))
+        sa.Table("orders", plain, *columns)
+        plain.create_all(connection)
+        connection.commit()
+        for _ in range(2):
+            imports = "from ampho.operations import *"
+            run(connection, CONVENTION.strip().replace("\n", "\n    "), imports, sa.MetaData(naming_convention=NAMES))
+        found = sa.inspect(connection)
+        assert [each["name"] for each in found.get_indexes("orders")] == ["uq_orders_shop_id_total"]
+        assert [each["name"] for each in found.get_unique_constraints("orders")] == ["uq_orders_shop_id_total"]
+        assert [each["name"] for each in found.get_check_constraints("orders")] == ["ck_orders_total"]
+        assert [each["name"] for each in found.get_foreign_keys("orders")] == ["fk_orders_shop_id_shops"]
+        found_elsewhere = found.get_indexes("orders", schema="other")
+        assert [each["name"] for each in found_elsewhere] == ["ix_orders_code"]
+    engine.dispose()

@@ -34,7 +34,20 @@ _WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no"
 
 
 class Fill(Statement):
-    """Gives existing rows a value in a column. The downgrade has nothing to undo."""
+    """Gives existing rows a value in a column. The downgrade has nothing to undo.
+
+    :ivar table: the change of the table.
+    :ivar column: the name of the column.
+    :ivar value: the value, as SQL.
+    """
+
+    def __init__(self, table: ops.ModifyTableOps, column: str, value: str, dialect: Dialect) -> None:
+        self.table: ops.ModifyTableOps = table
+        self.column = column
+        self.value = value
+        of, name = quoted(table.table_name, dialect, table.schema), quoted(column, dialect)
+        sql = f"UPDATE {of} SET {name} = {value} WHERE {name} IS NULL"  # noqa: S608 (it is written to a file)
+        super().__init__(sql, Change("~", "column", f"{table_key(table)}.{column}", f"existing rows get {value}"))
 
 
 class AfterFills(ops.ModifyTableOps):
@@ -121,7 +134,7 @@ class Fills:
             column = unfilled(operation)
             value = None if column is None else self._value(change, *column, changes)
             if column is not None and value is not None:
-                fills.append(_fill(change, column[0], value, changes.autogen.dialect))
+                fills.append(Fill(change, column[0], value, changes.autogen.dialect))
             if isinstance(operation, ops.AddColumnOp):
                 first.append(operation if value is None else _nullable(operation))
                 after += [] if value is None else [self._not_null(operation)]
@@ -146,7 +159,7 @@ class Fills:
         if added is None or f"{table_key(change)}.{operation.column_name}" not in self.texts:
             return operation
         value = str(self._value(change, added.column.name, added.column.type, None, changes))
-        fill = _fill(change, added.column.name, value, changes.autogen.dialect)
+        fill = Fill(change, added.column.name, value, changes.autogen.dialect)
         not_null = ops.ModifyTableOps(change.table_name, [self._not_null(added)], schema=change.schema)
         fills += [_InDowngrade(change, not_null), _InDowngrade(change, fill)]
         return ops.DropColumnOp(
@@ -218,12 +231,6 @@ def questions_about_values(changes: Changes) -> Iterator[Question]:
                 detail = type_name(column[1], changes.autogen.dialect)
                 check = partial(parsed, name=name, type_=column[1], changes=changes)
                 yield Question("--fill", kind, name, detail=detail, check=check)
-
-
-def _fill(change: ops.ModifyTableOps, column: str, value: str, dialect: Dialect) -> Fill:
-    table, name = quoted(change.table_name, dialect, change.schema), quoted(column, dialect)
-    sql = f"UPDATE {table} SET {name} = {value} WHERE {name} IS NULL"  # noqa: S608 (it is written to a file)
-    return Fill(sql, Change("~", "column", f"{table_key(change)}.{column}", f"existing rows get {value}"))
 
 
 def _nullable(operation: ops.AddColumnOp) -> ops.AddColumnOp:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,16 +12,19 @@ from alembic.autogenerate.render import render_op
 from alembic.operations import ops
 from sqlalchemy import inspect, literal, select, table
 
-from ampho.revise.autogenerate.ask.fills import AfterFills
+from ampho.revise.autogenerate.ask.fills import AfterFills, Fill
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
+from ampho.revise.autogenerate.operations.statements import literal_sql
 from ampho.revise.autogenerate.owners.keys import join_key, split_key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from sqlalchemy.engine import Connection
 
-Piece: TypeAlias = tuple[bool, ops.MigrateOperation]
-"""Whether an operation can be replaced, and the operation."""
+Piece: TypeAlias = tuple[str, ops.MigrateOperation]
+"""How an operation is replaced, and the operation."""
+
+_KEPT, _SAFE, _BACKFILL = "", "safe", "backfill"
 
 IMPORT = "from ampho.operations import "
 _LINE = 100
@@ -43,6 +46,20 @@ def _render(autogen: AutogenContext, operation: SafeTableOps) -> list[str]:
     return found
 
 
+class SafeFill(Fill):
+    """Gives existing rows a value in batches."""
+
+
+@renderers.dispatch_for(SafeFill)
+def _render_fill(autogen: AutogenContext, operation: SafeFill) -> str:
+    prefix = autogen.opts["sqlalchemy_module_prefix"] or ""
+    autogen.imports.add(f"{IMPORT}backfill")
+    table, column = operation.table, operation.column
+    schema = f", schema={table.schema!r}" if table.schema else ""
+    value = f"{prefix}text({literal_sql(operation.value)!r})"
+    return f"backfill({table.table_name!r}, {{{column!r}: {value}}}, {prefix}column({column!r}).is_(None){schema})"
+
+
 class SafeOperations:
     """Replaces operations that would block an app on large tables.
 
@@ -56,9 +73,9 @@ class SafeOperations:
         self._sizes: dict[str, bool] = {}
 
     def split(self, changes: Changes) -> list[Changes]:
-        """Return changes in parts, of each of which all operations are replaced, or none.
+        """Return changes in parts, each of which can simply run again if it was interrupted, or has no such operation.
 
-        A revision in which all are replaced can simply run again if it was interrupted.
+        A backfill is a part of its own.
         """
         self._made.update(map(table_key, changes.only(ops.CreateTableOp)))
         for rename in changes.only(ops.RenameTableOp):
@@ -71,24 +88,32 @@ class SafeOperations:
     def replace(self, changes: Changes) -> None:
         """Replace the operations in both directions."""
         for container in (changes.upgrade, changes.downgrade):
-            container.ops[:] = [
-                SafeTableOps(each.table_name, each.ops, schema=each.schema)
-                if is_safe and isinstance(each, ops.ModifyTableOps)
-                else each
-                for is_safe, each in self._pieces(container.ops)
-            ]
+            pieces = [*self._pieces(container.ops)]
+            are_backfills = all(kind == _BACKFILL for kind, _ in pieces)
+            for number, (kind, each) in enumerate(pieces):
+                if kind == _SAFE and isinstance(each, ops.ModifyTableOps):
+                    pieces[number] = kind, SafeTableOps(each.table_name, each.ops, schema=each.schema)
+                elif are_backfills and isinstance(each, Fill):
+                    fill = SafeFill(each.table, each.column, each.value, changes.autogen.dialect)
+                    pieces[number] = kind, fill
+            container.ops[:] = [each for _, each in pieces]
 
     def _pieces(self, operations: Sequence[ops.MigrateOperation]) -> Iterator[Piece]:
         """Yield operations, with the changes of each large table cut where one that can be replaced meets another."""
         made = self._made.union(table_key(each) for each in operations if isinstance(each, ops.CreateTableOp))
         for each in operations:
-            is_change = type(each) in (ops.ModifyTableOps, AfterFills)
-            if is_change and isinstance(each, ops.ModifyTableOps) and each.ops:
-                is_large = table_key(each) not in made and self._is_large(table_key(each))
-                for is_safe, group in groupby(each.ops, key=lambda part: is_large and _is_replaceable(part)):
-                    yield is_safe, type(each)(each.table_name, [*group], schema=each.schema)
+            of = each.table if isinstance(each, Fill) else each
+            is_change = type(of) in (ops.ModifyTableOps, AfterFills)
+            if not (is_change and isinstance(of, ops.ModifyTableOps) and self._may_block(table_key(of), made)):
+                yield _KEPT, each
+            elif of is not each:
+                yield _BACKFILL, each
             else:
-                yield False, each
+                for kind, group in groupby(of.ops, key=lambda part: _SAFE if _is_replaceable(part) else _KEPT):
+                    yield kind, type(of)(of.table_name, [*group], schema=of.schema)
+
+    def _may_block(self, key: str, made: Container[str]) -> bool:
+        return key not in made and self._is_large(key)
 
     def _is_large(self, key: str) -> bool:
         if key not in self._sizes:
