@@ -10,7 +10,8 @@ A comment before a block says what is done with it; the reader does not see it.
 ``<!-- unchanged: PATH -->`` nothing changes this file from here on to the end of the page
 ``<!-- file: PATH -->``     the block is the file's content
 ``<!-- functions: GLOB -->`` the block takes the place of ``upgrade`` and ``downgrade`` in that file
-``<!-- revision: NAME -->`` the block is a revision, which ``test_guide.py`` runs
+``<!-- revision: NAME -->`` the block is a revision, which ``test_guide.py`` or ``test_zero_downtime.py`` runs
+``<!-- release: NAME -->``  the block is a part of a release of an app, which ``test_zero_downtime.py`` runs
 ``<!-- serve: PATH gives TEXT -->`` the block's command is a server, which answers a request so
 ``<!-- not run: WHY -->``   the block is for the reader only
 =========================== ==========================================================================
@@ -124,7 +125,7 @@ def run_page(page: Path, folder: Path) -> int:
             project.write(".env", f"AMPHO_APP={argument}\n")
         elif word == "continue":
             project = next(project for heading, project in projects.items() if heading.endswith(argument))
-        elif word not in ("not run", "revision"):
+        elif word not in ("not run", "release", "revision"):
             _do(block, project, word, argument)
             count += 1
     assert all(path.read_bytes() == content for path, content in kept.items())

@@ -59,7 +59,11 @@ ON_POSTGRESQL = "tenants"
 RUN = [
     page
     for page in PAGES
-    if page != ON_POSTGRESQL and any(block.language in {"console", "python"} for block in blocks(DOCS / f"{page}.md"))
+    if page != ON_POSTGRESQL
+    and any(
+        block.language in {"console", "python"} and block.note[0] not in {"not run", "release", "revision"}
+        for block in blocks(DOCS / f"{page}.md")
+    )
 ]
 
 
