@@ -39,7 +39,7 @@ class Found(NamedTuple):
     help: str
 
 
-_ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
+_ALTERS = re.compile(r"\s*(?:ALTER|RENAME)\s+TABLE\s", re.IGNORECASE)
 _RENAMES = re.compile(
     rf"\bRENAME\s+(?:TO|AS)\s|\bRENAME\s+(?:COLUMN\s+)?(?P<column>(?!(?:INDEX|KEY|CONSTRAINT)\s){NAME})\s+TO\s+(?P<to>{NAME})"
     rf"|\A\s*ALTER\s+TABLE\s+{NAME}\s+RENAME\s+{NAME}\s*\Z|\bCHANGE\s+(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?(?P<old>{NAME})\s+(?P<new>{NAME})\s|\A\s*RENAME\s+TABLE\s",
@@ -129,7 +129,7 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
 
 def _renames(statement: Statement) -> Iterator[Found]:
     rename = _RENAMES.search(statement.bare)
-    if not rename:
+    if not rename or not _ALTERS.match(statement.bare):
         return
     old, new = rename["column"] or rename["old"] or "", rename["to"] or rename["new"] or ""
     if not old or unquoted(old) != unquoted(new):
