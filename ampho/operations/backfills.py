@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alembic import op
+from sqlalchemy import ClauseElement, literal, update
 from sqlalchemy import column as column_of
 from sqlalchemy import table as table_of
-from sqlalchemy import update
 from sqlalchemy.exc import DBAPIError
 
 from ampho.errors import OperationError
@@ -100,7 +100,8 @@ def _write(context: MigrationContext, name: str, change: Change, where: object, 
     if callable(change):
         raise OperationError(f"the backfill of {name} calls a function, which reads data")
     table = table_of(name, *map(column_of, change), schema=schema)
-    statement = update(table).values(values(change, table))
+    typed = {name: value if isinstance(value, ClauseElement) else literal(value) for name, value in change.items()}
+    statement = update(table).values(values(typed, table))
     if (named := condition(where, table)) is not None:
         statement = statement.where(named)
     context.impl.execute(statement)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from planted import BACKENDS, cases, drafted, reported, strong_migrations
+from planted import BACKENDS, Case, cases, drafted, reported, strong_migrations
 from project import Project
 from servers import Database
 
@@ -45,3 +45,22 @@ def test_what_strong_migrations_checks_is_reported(project: Project, database: D
     rules = reported(drafted(project, list(checks.values()), database.url))
     missed = [name for name, found in zip(checks, rules, strict=True) if not found]
     assert missed == ["keeping non-unique indexes to three columns or less"]  # which is about style
+
+
+SAFE = """\
+create_index("ix_book_pages", "book", ["pages"])
+drop_index("ix_book_title", "book")
+create_foreign_key("fk_book_author", "book", "author", ["author_id"], ["id"])
+create_check_constraint("ck_book_pages", "book", "pages > 0")
+create_unique_constraint("uq_book_isbn", "book", ["isbn"])
+alter_column("book", "pages", existing_type=sa.BigInteger(), nullable=False)
+backfill("book", {"pages": 0, "note": None}, where="pages IS NULL")
+backfill("book", {"pages": sa.text("pages + 1")})
+"""
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_the_operations_that_ampho_recommends_are_not_reported(project: Project, database: Database) -> None:
+    given = [Case(frozenset(), f"import ampho.operations\nampho.operations.{line}") for line in SAFE.splitlines()]
+    rules = reported(drafted(project, given, database.url))
+    assert {case.upgrade: found for case, found in zip(given, rules, strict=True) if found} == {}

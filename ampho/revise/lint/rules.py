@@ -123,7 +123,7 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
         yield Found(
             WHOLE_TABLE,
             "It updates all rows of a table in one statement, and locks each row until the transaction ends.",
-            "Update the rows in batches.",
+            "Use backfill() of ampho.operations, which updates the rows in batches.",
         )
 
 
@@ -144,7 +144,7 @@ def _renames(statement: Statement) -> Iterator[Found]:
 def _requires(statement: Statement) -> Iterator[Found]:
     """Yield the column that SQL in text adds; calls of ``add_column()`` say more than the SQL."""
     required = _REQUIRES.search(statement.bare) if _ALTERS.match(statement.bare) else None
-    if required and not statement.is_added and not _HAS_VALUE.search(required["column"]):
+    if required and "add_column" not in statement.calls and not _HAS_VALUE.search(required["column"]):
         message = "It adds a column that must not be NULL and has no default, so it may fail on a table with rows."
         yield Found(NOT_NULL, message, NULL_HELP)
 
@@ -174,7 +174,7 @@ def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Serve
 
 def _updates_all(statement: Statement) -> bool:
     update = _UPDATE.match(statement.bare)
-    if not update or _LIMIT.search(update["rest"]):
+    if not update or "backfill" in statement.calls or _LIMIT.search(update["rest"]):
         return False
     where = _WHERE.search(update["rest"])
     return not where or not _BOUND.search(where["condition"])

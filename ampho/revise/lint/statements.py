@@ -40,7 +40,7 @@ class Statement:
     :ivar line: the line of the revision file that it is from; 0 if it is not known.
     :ivar end: where it ends in the SQL of the revision.
     :ivar alters: the calls of ``alter_column()`` on that line.
-    :ivar is_added: whether the line calls ``add_column()``.
+    :ivar calls: the names of the functions and methods that are called on that line.
     """
 
     bare: str
@@ -48,7 +48,7 @@ class Statement:
     line: int
     end: int = 0
     alters: tuple[ast.Call, ...] = ()
-    is_added: bool = False
+    calls: frozenset[str] = frozenset()
 
     @property
     def table(self) -> str:
@@ -66,7 +66,7 @@ def written(excerpt: Excerpt, upgrade: ast.stmt | None) -> list[Statement]:
         here = [call for call in calls if call.lineno <= line <= (call.end_lineno or call.lineno)]
         alters = tuple(call for call in here if called(call) == "alter_column")
         if text:
-            found.append(Statement(bare, text, line, end, alters, any(called(call) == "add_column" for call in here)))
+            found.append(Statement(bare, text, line, end, alters, frozenset(map(called, here))))
     return found
 
 
