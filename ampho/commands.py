@@ -180,6 +180,7 @@ class Commands:
         *,
         autogenerate: bool = False,
         scratch: bool = False,
+        phase: Phase | str | None = None,
         depends_on: Iterable[str] = (),
         head: str | None = None,
         splice: bool = False,
@@ -194,6 +195,7 @@ class Commands:
         :param autogenerate: whether to fill the revision by comparing the models of the package with the database.
         :param scratch: with ``autogenerate``, whether to compare with a throwaway database, on which the history of
             the package runs first, instead of the app's database.
+        :param phase: the phase of the revision, ``pre`` or ``post``, for its header; by default, what it does decides.
         :param depends_on: ids of revisions, or packages, which stand for their current heads.
         :param head: the revision to revise instead of the head of the package; ``base`` to start another line.
         :param splice: whether ``head`` may be a revision that has a successor.
@@ -202,8 +204,8 @@ class Commands:
             default, the first one.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
-        :return: the revision; with ``autogenerate``, None if nothing differs, and the first one if
-            ``process_revision_directives`` asks for several.
+        :return: the revision; with ``autogenerate``, None if nothing differs, and the first one if there are several,
+            because both phases are needed, or because ``process_revision_directives`` asks for them.
         :raises AmphoError: if the revision cannot be written; no file is left behind.
         """
         from ampho.revise import writer
@@ -213,6 +215,7 @@ class Commands:
                 message,
                 package,
                 scratch=scratch,
+                phase=phase,
                 depends_on=depends_on,
                 head=head,
                 splice=splice,
@@ -224,7 +227,7 @@ class Commands:
             return next(iter(found.revisions), None)
         project = self._running.project()
         with self._writing():
-            wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id)
+            wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id, _phase(phase))
             new = writer.prepare_revision(project, package, wish)
             if not (project.graph.of_package(package) or new.depends_on):
                 from ampho.revise.autogenerate.owners.ownership import find_references
@@ -243,6 +246,8 @@ class Commands:
         fill: Iterable[str] = (),
         safe: bool = False,
         safe_above: int | None = None,
+        split: bool = True,
+        phase: Phase | str | None = None,
         depends_on: Iterable[str] = (),
         head: str | None = None,
         splice: bool = False,
@@ -266,6 +271,9 @@ class Commands:
         :param fill: values for existing rows, such as ``users.age=0``.
         :param safe: whether to change existing tables with :mod:`ampho.operations`, which do not block the app.
         :param safe_above: the same, but only for tables that have more than this number of rows.
+        :param split: whether to write two revisions for a package if the new release of the app needs a part of the
+            changes, and the old release may not run with the rest: one in phase ``pre``, and one in phase ``post``.
+        :param phase: the phase of the revisions, which are not split then.
         :param depends_on: as for :meth:`revision`, only for a single package. The same applies to ``head``, ``splice``,
             and ``rev_id``.
         :param database: the databases to compare with; by default, a package that lives in several databases is
@@ -279,7 +287,7 @@ class Commands:
         from ampho.revise import writer
         from ampho.revise.autogenerate import generate
 
-        wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id)
+        wish = writer.Wish(message, _as_tuple(depends_on), head, splice, rev_id, _phase(phase))
         if len(packages) == 1:  # errors that need no database come first
             project = self._running.project()
             with without_secrets(project.url):
@@ -304,6 +312,7 @@ class Commands:
                     rename=renames[name],
                     fill=fills[name],
                     safe_above=-1 if safe and safe_above is None else safe_above,
+                    phased=split,
                     x=x,
                     observer=on.observer,
                 ),

@@ -223,6 +223,12 @@ def db_adopt(
     help="With -a, a value for existing rows of a column that must not be NULL, such as users.age=0; for a dropped"
     " column, the downgrade uses it. Repeatable.",
 )
+@click.option(
+    "--phase",
+    type=click.Choice(["pre", "post"]),
+    help="Whether the revision runs before a new release of the app starts, or after the old one is gone.",
+)
+@click.option("--no-split", is_flag=True, help="With -a, write one revision even if its changes belong to both phases.")
 @click.option("--safe", is_flag=True, help="With -a, change existing tables in ways that do not block the app.")
 @click.option(
     "--safe-above",
@@ -246,6 +252,8 @@ def db_rev(
     dry_run: bool,
     rename: tuple[str, ...],
     fill: tuple[str, ...],
+    phase: str | None,
+    no_split: bool,
     safe: bool,
     safe_above: int | None,
     scratch: bool,
@@ -269,6 +277,7 @@ def db_rev(
         "--dry-run": dry_run,
         "--rename": rename,
         "--fill": fill,
+        "--no-split": no_split,
         "--safe": safe,
         "--safe-above": safe_above is not None,
         "--database": databases(ctx),
@@ -283,6 +292,7 @@ def db_rev(
             Commands.revision,
             package,
             message,
+            phase=phase,
             depends_on=depends_on,
             head=head,
             splice=splice,
@@ -307,6 +317,8 @@ def db_rev(
                 fill=fill,
                 safe=safe,
                 safe_above=safe_above,
+                split=not no_split,
+                phase=phase,
                 depends_on=depends_on,
                 head=head,
                 splice=splice,

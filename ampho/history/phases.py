@@ -32,7 +32,7 @@ from ampho.history.losses import (
 )
 from ampho.history.required import batches, has_value, is_false
 from ampho.history.revision import Phase, Revision
-from ampho.history.sql import effects_of_sql
+from ampho.history.sql import CHANGES_ROWS, effects_of_sql
 
 Effect: TypeAlias = tuple[str, bool, bool]
 """What a function does, whether that may break the old release, and whether the new release needs it."""
@@ -102,7 +102,9 @@ def _inferred(digest: bytes, file: str) -> Placement:
     breaks = list(dict.fromkeys(what for what, breaks, _ in effects if breaks))
     if not breaks:
         return _UNKNOWN
-    needs = list(dict.fromkeys(what for what, _, needed in effects if needed))
+    is_lossy = any(lost for function in reached for lost in lost_in_code(function))
+    # Rows are moved before something is dropped, but filled before a column becomes NOT NULL, which can wait.
+    needs = list(dict.fromkeys(what for what, _, needed in effects if needed and (is_lossy or what != CHANGES_ROWS)))
     return Placement(Phase.POST, breaks[0], conflict=needs[0] if needs else "")
 
 
@@ -136,7 +138,7 @@ def _of_table(call: ast.Call) -> Iterator[Effect]:
         case "rename_table":
             yield f"renames {_named('table', string(argument(call, 'old_table_name', 0)))}", True, True
         case "bulk_insert" | "backfill":
-            yield "changes rows", False, True
+            yield CHANGES_ROWS, False, True
 
 
 def _of_part(call: ast.Call, first: int, added: set[str]) -> Iterator[Effect]:

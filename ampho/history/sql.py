@@ -50,6 +50,9 @@ _CREATES = re.compile(
 )
 _RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{_NAME})", re.IGNORECASE)
 
+CHANGES_ROWS = "changes rows"
+"""What a statement does that adds, fills, or moves values."""
+
 _RENAMES_PART = re.compile(
     r"\s*(?:ALTER\s+(?:TABLE|VIEW|TYPE)\b.*?\b(?:RENAME(?!\s+(?:CONSTRAINT|INDEX|KEY)\b)|CHANGE\b)|RENAME\s+TABLE\b)",
     re.IGNORECASE | re.DOTALL,
@@ -150,7 +153,7 @@ def effects_of_sql(sql: str) -> Iterator[tuple[str, bool, bool]]:
         elif drop := _DROPS_OTHER.match(bare):
             yield f"drops a {drop['kind'].lower()}", True, False
         elif expands := _EXPANDS.match(bare):
-            yield "changes rows" if expands["rows"] else "adds something in SQL", False, True
+            yield CHANGES_ROWS if expands["rows"] else "adds something in SQL", False, True
 
 
 def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from ampho.history.graph import Branch, Graph
 from ampho.history.header import NAMES
 from ampho.history.host import TEMPLATES, uses_ampho
 from ampho.history.package import RESERVED, SETTING, MigrationPackage, find_package
-from ampho.history.revision import MAX_ID, Revision, id_prefix, parse_revision
+from ampho.history.revision import MAX_ID, Phase, Revision, id_prefix, parse_revision
 from ampho.history.specifier import Specifier, find_target, parse
 from ampho.migrate.project import Project
 from ampho.revise.names import assigned_names, missing_names
@@ -209,6 +209,7 @@ class Wish:
     :ivar head: the revision to revise instead of the head of the package.
     :ivar splice: whether ``head`` may have a successor.
     :ivar rev_id: the id, instead of a generated one.
+    :ivar phase: the phase that the file names.
     """
 
     message: str
@@ -216,6 +217,7 @@ class Wish:
     head: str | None = None
     splice: bool = False
     rev_id: str | None = None
+    phase: Phase | None = None
 
 
 def prepare_revision(project: Project, package: str, wish: Wish, graph: Graph | None = None) -> Revision:
@@ -239,6 +241,7 @@ def prepare_revision(project: Project, package: str, wish: Wish, graph: Graph | 
         depends_on=tuple(dict.fromkeys(needed)),
         labels=() if graph.of_package(package) or package in graph.labels else (package,),
         doc=wish.message,
+        phase=wish.phase,
     )
 
 
@@ -387,6 +390,8 @@ def draft_revision(project: Project, new: Revision, body: Body | None = None) ->
     source = files.render(new, body or Body("", "", "", project.options))
     if new.replaces:
         source = below_header(source, _replaces(new.replaces))
+    if new.phase is not None:
+        source = below_header(source, f'phase = "{new.phase}"')
     if body is None and len(new.down_revisions) <= 1:
         source = _with_remark(source, _newest_elsewhere(project.graph, new.package))
     written = _as_written(source, new, path)
@@ -483,7 +488,7 @@ def _as_written(source: bytes, new: Revision, path: Path) -> Revision:
         written = parse_revision(source, str(path), new.package)
     except HistoryError as exc:
         raise _template_error(new, f"does not produce a revision: {exc}") from exc
-    for name in ("id", "down_revisions", "depends_on", "labels", "replaces"):
+    for name in ("id", "down_revisions", "depends_on", "labels", "replaces", "phase"):
         if getattr(written, name) != getattr(new, name):
             raise _template_error(new, f"does not write the {name} {getattr(new, name)}")
     return written

@@ -224,6 +224,12 @@ def _(found: AllGenerated, ctx: click.Context) -> None:
             say(f"Wrote {shown_path(revision.path)}")
         for path in () if each.revisions else each.paths:
             say(f"Would write {shown_path(path)}")
+        if each.is_split:
+            say(
+                "There are two phases: the new release of the app needs the first part of these changes, but the old"
+                " release may fail with the second. Apply them with 'ampho db-up --phase pre' and '--phase post', or"
+                " all with 'ampho db-up'. To write one revision, add --no-split."
+            )
     if not found:
         say("Nothing to do: its packages were compared with another database.")
     elif not any(each.paths for each in found):

@@ -9,11 +9,13 @@ from alembic.operations import ops
 
 from ampho.errors import RevisionInputError
 from ampho.history.graph import Graph
+from ampho.history.revision import Phase
 from ampho.migrate.project import Project
 from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.describe import Change, describe
 from ampho.revise.autogenerate.write.directives import apply_hook, has_hook, prepare, preset
+from ampho.revise.autogenerate.write.phases import split_by_phase
 from ampho.revise.autogenerate.write.render import body
 from ampho.revise.autogenerate.write.safe import SafeOperations
 from ampho.revise.autogenerate.write.sequence import in_order
@@ -28,6 +30,7 @@ class Drafting:
     :ivar rows: the version rows of the database.
     :ivar warn: a function that reports a warning.
     :ivar graph: the history, with the revisions that have been prepared.
+    :ivar phased: whether to write two revisions if the changes need both phases.
     :ivar safe: replaces operations that would block the app, if the options ask for that.
     :ivar drafts: the files of these revisions.
     :ivar changes: what the revisions of each package change.
@@ -39,6 +42,7 @@ class Drafting:
     rows: tuple[str, ...]
     warn: Callable[[str], None]
     graph: Graph
+    phased: bool = True
     safe: SafeOperations | None = None
     drafts: list[Draft] = field(default_factory=list)
     changes: dict[str, list[Change]] = field(default_factory=dict)
@@ -50,12 +54,28 @@ class Drafting:
 
         :raises RevisionInputError: if a revision cannot be written.
         """
+        later: list[tuple[Changes, Wish, set[str]]] = []
         for part in in_order(self.comparison.packages[name] for name in packages):
             left_out = self._leave_out(part)
             values = preset(part, self.wish, self.graph)
             for changes in apply_hook(part, self.rows, values):
-                for each in self._split(changes):
-                    self._add(each, values, left_out)
+                for each in self._by_phase(changes):
+                    if each.phase is Phase.POST:
+                        later.append((each, values, left_out))
+                    else:
+                        self._add_parts(each, values, left_out)
+        for each, values, left_out in later:  # so that no revision in phase pre depends on one in phase post
+            self._add_parts(each, values, left_out)
+
+    def _by_phase(self, changes: Changes) -> list[Changes]:
+        """Split changes by phase, unless the user's hook or the options are about a single revision."""
+        is_whole = not self.phased or self.wish.phase or self.wish.rev_id is not None or has_hook(changes)
+        is_new = not self.graph.of_package(changes.package)
+        return [changes] if is_whole or is_new else split_by_phase(changes)
+
+    def _add_parts(self, changes: Changes, values: Wish, left_out: set[str]) -> None:
+        for part in self._split(changes):
+            self._add(part, values, left_out)
 
     def _split(self, changes: Changes) -> list[Changes]:
         """Split changes if that is needed, unless the user's hook or the options are about a single revision."""
@@ -69,6 +89,7 @@ class Drafting:
     def _add(self, changes: Changes, values: Wish, left_out: set[str]) -> None:
         last = self._last.get(changes.package)
         new = prepare(self.project, self.graph, changes, self.wish, values, last=last)
+        new = replace(new, phase=changes.phase or new.phase)
         depends_on = tuple(dict.fromkeys([*new.depends_on, *self._dependencies(changes, left_out)]))
         new = replace(new, depends_on=not_implied(self.graph, new.down_revisions, depends_on))
         draft = draft_revision(self.project, new, body(changes))

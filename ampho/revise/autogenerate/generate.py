@@ -12,7 +12,7 @@ from ampho.database.journal import Journal
 from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, NotUpToDateError, RevisionInputError
 from ampho.history.graph import Graph
-from ampho.history.revision import Revision
+from ampho.history.revision import Phase, Revision
 from ampho.migrate.observers import Observer
 from ampho.migrate.plan import check_finished
 from ampho.migrate.project import Project
@@ -73,6 +73,7 @@ class Generated:
     :ivar questions: the questions that only the developer can answer.
     :ivar paths: the files of the revisions, even if they were not written.
     :ivar moved: the tables of the package that another package created, each with that package.
+    :ivar is_split: whether the revisions are in different phases.
     :ivar database: the name of the database with which the models were compared.
     """
 
@@ -82,6 +83,7 @@ class Generated:
     questions: tuple[Question, ...] = ()
     moved: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[Path, ...] = ()
+    is_split: bool = False
     database: str = DEFAULT_DATABASE
 
 
@@ -110,6 +112,7 @@ def compare(
     rename: Iterable[str] = (),
     fill: Iterable[str] = (),
     safe_above: int | None = None,
+    phased: bool = True,
     x: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Compared:
@@ -121,6 +124,7 @@ def compare(
 
     :param are_named: whether the user named the packages; if not, these are all that live in the database.
     :param scratch: whether the database is a throwaway database, on which the histories run first.
+    :param phased: whether to write two revisions if the changes need both phases.
     :param safe_above: the number of rows above which a table is changed by the operations of ``ampho.operations``;
         -1 for all tables, and None for no table.
     """
@@ -138,7 +142,7 @@ def compare(
         differing = [name for name, changes in comparison.packages.items() if not changes.is_empty]
         _warn_of_no_models(project, comparison.owners, named or differing, warn)
         safe = None if safe_above is None else SafeOperations(connection, safe_above)
-        drafting = Drafting(project, comparison, wish, rows, warn, graph, safe)
+        drafting = Drafting(project, comparison, wish, rows, warn, graph, phased, safe)
         drafting.add(names if are_named else _writable(project, names, differing, warn))
         moved = comparison.owners.moved()
         in_order = dict.fromkeys([*(draft.revision.package for draft in drafting.drafts), *names])
@@ -149,6 +153,10 @@ def compare(
                 questions=questions[name],
                 moved=moved.get(name, {}),
                 paths=tuple(draft.revision.path for draft in drafting.drafts if draft.revision.package == name),
+                is_split=any(
+                    draft.revision.phase is Phase.POST and draft.revision.package == name for draft in drafting.drafts
+                )
+                and wish.phase is None,
                 database=project.database,
             )
             for name in in_order
@@ -204,7 +212,7 @@ def _warn_of_changes(found: Iterable[Generated], warn: Warn, *, dry_run: bool) -
 
 def _names(project: Project, packages: Sequence[str], wish: Wish, *, are_named: bool) -> list[str]:
     """Return the names of the packages to compare, after checking that all are listed."""
-    if not (are_named and len(packages) == 1) and wish != Wish(wish.message):
+    if not (are_named and len(packages) == 1) and wish != Wish(wish.message, phase=wish.phase):
         raise RevisionInputError("depends_on, head, splice, and rev_id need exactly one package.", package="")
     names = list(dict.fromkeys(project.package(name).name for name in packages))
     if are_named:

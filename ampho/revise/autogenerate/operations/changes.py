@@ -10,6 +10,7 @@ from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint
 from sqlalchemy.exc import InvalidRequestError
 
+from ampho.history.revision import Phase
 from ampho.revise.autogenerate.owners.keys import join_key
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Changes:
     :ivar warnings: what the developer should know about the revision, as sentences.
     :ivar of_dropped_tables: the changes to indexes of dropped tables, which only the downgrade contains.
     :ivar kept_indexes: the indexes that are in the database, but in no model and no revision.
+    :ivar phase: the phase of the revision; None if its file does not name one.
     :ivar needs: other packages whose revisions have to run first, besides those that follow from the tables.
     """
 
@@ -44,6 +46,7 @@ class Changes:
     of_dropped_tables: list[ops.ModifyTableOps] = field(default_factory=list)
     kept_indexes: list[str] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
+    phase: Phase | None = None
 
     @classmethod
     def of(cls, package: str, operations: list[ops.MigrateOperation], objects: ObjectOwners) -> Changes:

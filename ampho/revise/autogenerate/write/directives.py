@@ -79,6 +79,7 @@ def prepare(
         head=(last or wish.head) if script.head in chosen else str(script.head),
         splice=bool(script.splice) or wish.splice,
         rev_id=wish.rev_id if script.rev_id in (None, preset.rev_id) else str(script.rev_id),
+        phase=wish.phase,
     )
     try:
         return _with_branch(project, graph, prepare_revision(project, changes.package, own, graph), script)

@@ -150,7 +150,7 @@ def _is_replaceable(operation: ops.MigrateOperation) -> bool:
 
 def _part(changes: Changes, operations: list[ops.MigrateOperation]) -> Changes:
     part = Changes.of(changes.package, operations, changes.objects)
-    part.needs, part.of_dropped_tables = changes.needs, changes.of_dropped_tables
+    part.needs, part.of_dropped_tables, part.phase = changes.needs, changes.of_dropped_tables, changes.phase
     part.warnings, changes.warnings = changes.warnings, []
     part.reverse()
     return part
