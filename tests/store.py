@@ -132,7 +132,7 @@ class Store:
     def auto(self, package: str, *options: str) -> Revision:
         """Write a revision with ``-a``, and return it."""
         before = set(self.files(package))
-        result = self.run("db-rev", package, "Change", "-a", *options)
+        result = self.run("db-rev", package, "Change", "-a", "--no-split", *options)
         written = [path for path in self.files(package) if path not in before]
         assert len(written) == 1, str(result)
         return self.read(package, written[0])

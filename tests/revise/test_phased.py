@@ -1,0 +1,128 @@
+"""What ``db-rev -a`` writes if the changes of a package belong to both phases."""
+
+from __future__ import annotations
+
+import pytest
+from project import Project
+from servers import Database
+from store import Store, open_store
+
+from ampho.history.revision import Phase, Revision
+
+BEFORE = """
+class Author(db.Model):
+    __tablename__ = "authors"
+    id = sa.Column(sa.Integer, primary_key=True)
+
+
+class Post(db.Model):
+    __tablename__ = "posts"
+    id = sa.Column(sa.Integer, primary_key=True)
+    title = sa.Column(sa.String(50))
+    kind = sa.Column(sa.Enum("new", "old", name="kinds"))
+    old = sa.Column(sa.String(50), index=True)
+"""
+AFTER = """
+class Writer(db.Model):
+    __tablename__ = "writers"
+    id = sa.Column(sa.Integer, primary_key=True)
+
+
+class Post(db.Model):
+    __tablename__ = "posts"
+    id = sa.Column(sa.Integer, primary_key=True)
+    title = sa.Column(sa.String(20), nullable=False)
+    stars = sa.Column(sa.Integer, nullable=False)
+    writer_id = sa.Column(sa.ForeignKey("writers.id", name="fk_writer"))
+    body = sa.Column(sa.Text)
+"""
+FILLS = ("--fill", "posts.stars=0", "--fill", "posts.title=none")
+
+
+@pytest.fixture
+def blog(project: Project, database: Database) -> Store:
+    store = open_store(project, database, {"blog": BEFORE})
+    store.auto("blog")
+    store.run("db-up")
+    store.models("blog", AFTER)
+    return store
+
+
+def revisions(store: Store) -> list[Revision]:
+    """Return the revisions after the first one."""
+    return [store.read("blog", path) for path in store.files("blog")[1:]]
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
+def test_two_revisions_for_two_phases(blog: Store, database: Database) -> None:
+    database.run("INSERT INTO posts (id, title) VALUES (1, NULL)")
+    written = blog.run("db-rev", "blog", "Go on", "-a", *FILLS)
+    assert "There are two phases: the new release of the app needs the first part" in written.stdout
+    pre, post = revisions(blog)
+    assert (pre.phase, post.phase, post.down_revisions) == (Phase.PRE, Phase.POST, (pre.id,))
+    assert blog.run("db-check", "--phases").stdout.startswith("The phases are in order: 1 revision in phase pre, 1")
+
+    blog.run("db-up", "--phase", "pre")
+    assert {"authors", "posts", "writers"} <= set(database.tables())
+    assert {"title", "old", "stars", "writer_id", "body"} <= set(database.columns("posts"))
+    # as the old release writes it
+    database.run("INSERT INTO posts (id, old) VALUES (2, 'x')")
+
+    blog.run("db-up", "--phase", "post")
+    assert "matches its models" in blog.run("db-check").stdout
+    assert database.query("SELECT id, title, stars FROM posts ORDER BY id") == [(1, "none", 0), (2, "none", 0)]
+    assert "old" not in database.columns("posts")
+
+    blog.run("db-down", "blog@-1", "--yes")
+    database.run("INSERT INTO posts (id, old) VALUES (3, 'y')")
+    blog.run("db-down", "blog@-1", "--yes")
+    assert set(database.columns("posts")) == {"id", "title", "kind", "old"}
+    blog.run("db-up")
+    assert "matches its models" in blog.run("db-check").stdout
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_one_revision_if_it_is_asked_for(blog: Store) -> None:
+    blog.run("db-rev", "blog", "Go on", "-a", "--no-split", "--dry-run", *FILLS)
+    for options, phase in ((("--phase", "post"), Phase.POST), (("--no-split",), None), (("--rev-id", "blog_x"), None)):
+        written = blog.run("db-rev", "blog", "Go on", "-a", *options, *FILLS)
+        assert "two phases" not in written.stdout
+        (new,) = revisions(blog)
+        assert new.phase is phase
+        new.path.unlink()
+    assert "--no-split requires --autogenerate" in blog.run("db-rev", "blog", "x", "--no-split", exit_code=2).stderr
+    blog.run("db-rev", "blog", "By hand", "--phase", "post")
+    assert revisions(blog)[0].phase is Phase.POST
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+@pytest.mark.parametrize(
+    ("more", "options"),
+    [
+        (BEFORE.replace("old = sa", "new = sa").replace(", index=True", ""), ["--rename", "posts.old=new"]),
+        (BEFORE.replace("sa.Column(sa.String(50))", "sa.Column(sa.String(50), nullable=False)"), FILLS[2:]),
+        (f"{BEFORE}    body = sa.Column(sa.Text)\n", []),
+        (BEFORE.replace("    title = sa.Column(sa.String(50))\n", ""), []),
+    ],
+    ids=["a rename", "one that only restricts", "one that only adds", "one that only drops"],
+)
+def test_one_revision_if_one_phase_is_enough(more: str, options: list[str], blog: Store) -> None:
+    blog.models("blog", more)
+    assert "two phases" not in blog.run("db-rev", "blog", "Go on", "-a", *options).stdout
+    (new,) = revisions(blog)
+    assert new.phase is None
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_no_revision_in_phase_pre_depends_on_one_in_phase_post(project: Project, database: Database) -> None:
+    cart = "class Cart(db.Model):\n    id = sa.Column(sa.Integer, primary_key=True)\n"
+    store = open_store(project, database, {"blog": BEFORE, "shop": cart})
+    store.run("db-rev", "Begin", "-a")
+    store.run("db-up")
+    store.models("blog", AFTER)
+    store.models("shop", f'{cart}    writer_id = sa.Column(sa.ForeignKey("writers.id", name="fk_carts"))\n')
+    store.run("db-rev", "Go on", "-a", *FILLS)
+    assert "2 revisions in phase pre, 1 revision in phase post" in store.run("db-check", "--phases").stdout
+    store.run("db-up", "--phase", "pre")
+    store.run("db-up", "--phase", "post")
+    assert store.run("db-check").stdout.count("matches its models") == 2
