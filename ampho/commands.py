@@ -6,6 +6,7 @@ command runs in a greenlet, in which :class:`Framework` awaits async functions.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -570,6 +571,38 @@ class Commands:
         project = self._running.project()
         with without_secrets(project.url):
             return heads.write(project)
+
+    def check_phases(
+        self,
+        *,
+        diff_base: str | None = None,
+        database: str | Iterable[str] | None = None,
+        x: Sequence[str] = (),
+        observer: Observer | None = None,
+    ) -> Plan:
+        """Check that an upgrade in phase ``pre`` is possible, and return its plan.
+
+        :param diff_base: a branch or commit of git; if given, the pending revisions are those that the current branch
+            has added since it left this one, and no database is used.
+        :param database: the name of a database, or several; by default, all in which packages live.
+        :param x: values for ``context.get_x_argument()``.
+        :param observer: receives the warnings.
+        :raises PhaseError: if a revision in phase ``pre`` depends on a pending one in phase ``post``.
+        :raises LinterError: if git cannot compare the branch with ``diff_base``.
+        """
+        if diff_base is None:
+            return self.plan(phase="pre", database=database, x=x, observer=observer)
+        from ampho.history.revision import Phase
+        from ampho.migrate.plan import plan_upgrade
+        from ampho.revise.lint import branch
+
+        project = self._running.project()
+        files = self._running.framework.in_thread(partial(branch.changed_files, diff_base, only_added=True))
+        with without_secrets(project.url):
+            graph = project.graph
+            added = [rid for rid in graph.ids if graph.has_file(rid) and os.path.realpath(graph[rid].file) in files]
+            rows = graph.exact_rows(set(graph.ids) - graph.descendants(added) - {*added})
+            return plan_upgrade(graph, rows, phases=project.phases, phase=Phase.PRE)
 
     def lint(
         self,

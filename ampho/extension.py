@@ -164,6 +164,7 @@ class Extension(ABC):
     check: Final = command(Commands.check)
     check_heads: Final = command(Commands.check_heads)
     write_heads: Final = command(Commands.write_heads)
+    check_phases: Final = command(Commands.check_phases)
     lint: Final = command(Commands.lint)
     plan: Final = command(Commands.plan)
     upgrade: Final = command(Commands.upgrade)

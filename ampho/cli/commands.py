@@ -848,6 +848,11 @@ def db_log(ctx: click.Context, number: int | None, verbose: bool, x: tuple[str, 
     type=click.Choice(["pre"]),
     help="With --deploy, ignore pending revisions that can wait until the old release is gone.",
 )
+@click.option(
+    "--diff-base",
+    metavar="REF",
+    help="With --phases, check what the git branch adds since it left REF, without a database.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Also print the operations of a revision as code.")
 @_on_database
 def db_check(
@@ -860,6 +865,7 @@ def db_check(
     heads: bool,
     phases: bool,
     phase: str | None,
+    diff_base: str | None,
     verbose: bool,
     x: tuple[str, ...],
 ) -> None:
@@ -869,6 +875,8 @@ def db_check(
     """
     if phase and not deploy:
         raise click.UsageError("--phase requires --deploy. To check the phases, use --phases.")
+    if diff_base and not phases:
+        raise click.UsageError("--diff-base requires --phases.")
     if deploy and phases:
         raise click.UsageError("--deploy and --phases are mutually exclusive.")
     if (deploy or phases) and (packages or scratch):
@@ -878,7 +886,7 @@ def db_check(
     elif deploy:
         _check_deployment(ctx, phase, x)
     elif phases:
-        _check_phases(ctx, x)
+        _check_phases(ctx, diff_base, x)
     else:
         _check_models(ctx, packages, x, scratch=scratch)
 
@@ -901,8 +909,8 @@ def _check_deployment(ctx: click.Context, phase: str | None, x: tuple[str, ...])
     ctx.exit(deployment.status.exit_code)
 
 
-def _check_phases(ctx: click.Context, x: tuple[str, ...]) -> None:
-    plan = call(ctx, Commands.plan, phase="pre", database=databases(ctx), x=x, observer=_WARNINGS)
+def _check_phases(ctx: click.Context, diff_base: str | None, x: tuple[str, ...]) -> None:
+    plan = call(ctx, Commands.check_phases, diff_base=diff_base, database=databases(ctx), x=x, observer=_WARNINGS)
     if plan.warning:
         warn(plan.warning)
     pre, post = (counted(len(steps)) for steps in (plan.steps, plan.held_back))

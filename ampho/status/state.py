@@ -12,7 +12,7 @@ from ampho.database.journal import Backfill, Entry, Journal
 from ampho.database.version_rows import Applied
 from ampho.errors import SpecifierError
 from ampho.history.graph import Branch, Graph
-from ampho.history.revision import id_prefix
+from ampho.history.revision import Phase, id_prefix
 from ampho.history.specifier import Specifier, check_one_head, find_branch, find_target, parse
 from ampho.settings import DEFAULT_DATABASE
 from ampho.status import advice
@@ -54,6 +54,7 @@ class RevisionRecord:
     :ivar labels: the branch labels in its file.
     :ivar is_head: whether it is a head of its package.
     :ivar branch: the label of the branch whose head it is, if each head of its package has a labeled branch.
+    :ivar phase: the phase in its file; None if the file has none.
     """
 
     id: str
@@ -67,6 +68,7 @@ class RevisionRecord:
     labels: tuple[str, ...]
     is_head: bool
     branch: str = ""
+    phase: Phase | None = None
 
     @property
     def path(self) -> Path:
@@ -243,6 +245,7 @@ def record(graph: Graph, revision_id: str) -> RevisionRecord:
         labels=revision.labels,
         is_head=is_head,
         branch=graph.branch_heads(revision.package).get(revision_id, "") if is_head else "",
+        phase=revision.phase,
     )
 
 

@@ -266,3 +266,40 @@ def test_the_setting(users: Project) -> None:
         each.app.config["AMPHO_PHASES"] = {"app": "later"}
         with pytest.raises(ConfigurationError, match="AMPHO_PHASES is"):
             each.call("plan")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_a_branch_adds_since_a_release(framework: str, users: Project) -> None:
+    def git(*arguments: str) -> None:
+        users.run("git", "-c", "user.name=me", "-c", "user.email=me@example.org", *arguments)
+
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Release")
+    git("tag", "v1")
+    check = ("db-check", "--phases", "--diff-base", "v1")
+    with facade(
+        users, framework, ["app"], "sqlite:///nowhere/app.db" if framework == "flask" else URLS["quart"]
+    ) as each:
+        assert each.run(*check).stdout.endswith("0 revisions in phase pre, 0 revisions in phase post.\n")
+        users.revision("app", "app_2", "app_1", upgrade="op.drop_column('users', 'name')")
+        assert each.run(*check).stdout.endswith("0 revisions in phase pre, 1 revision in phase post.\n")
+        users.revision("app", "app_3", "app_2", upgrade="op.add_column('users', sa.Column('full', sa.Text()))")
+        assert each.error_line(*check).startswith("app_3 of app is in phase pre, but depends on app_2")
+        git("add", ".")
+        git("commit", "--quiet", "-m", "Next")
+        assert "app_3 of app" in each.error_line(*check)
+        assert [*users.folder.rglob("*.db")] == []
+        git("tag", "v2")
+        users.revision("app", "app_2", "app_1", upgrade="op.drop_column('users', 'name')\nop.execute('SELECT 1')")
+        assert each.run(*check[:-1], "v2").exit_code == 0, "a file that is only edited is not new"
+        assert "--diff-base requires --phases" in each.error_line("db-check", "--diff-base", "v1", exit_code=2)
+
+
+def test_the_phase_in_a_file_is_shown(users: Project) -> None:
+    with started(users) as each:
+        path = users.revision("app", "app_5", "app_4")
+        path.write_text(path.read_text("utf-8").replace("depends_on = None\n", 'depends_on = None\nphase = "post"\n'))
+        assert "Phase:       post\n" in each.run("db-show", "app_5").stdout
+        assert "Phase" not in each.run("db-show", "app_3").stdout
+        assert "post" in each.run("db-status", "-a").stdout.splitlines()[-3]

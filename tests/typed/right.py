@@ -140,6 +140,7 @@ def on_flask(ampho: Ampho, plan: Plan) -> None:
         ampho.check("blog", "core", scratch=True, database=["default", "reports"], x=X, observer=OBSERVER),
         tuple[Drift, ...],
     )
+    assert_type(ampho.check_phases(diff_base="main", database="reports", x=X, observer=OBSERVER), Plan)
     assert_type(
         ampho.lint(
             "blog",
@@ -296,6 +297,7 @@ async def on_quart(ampho: AsyncAmpho, plan: Plan) -> None:
         await ampho.check("blog", "core", scratch=True, database=["default", "reports"], x=X, observer=OBSERVER),
         tuple[Drift, ...],
     )
+    assert_type(await ampho.check_phases(diff_base="main", database="reports", x=X, observer=OBSERVER), Plan)
     assert_type(
         await ampho.lint(
             "blog",

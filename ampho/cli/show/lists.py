@@ -51,6 +51,7 @@ def _print_in_full(record: RevisionRecord) -> None:
         "Depends on": ", ".join(record.depends_on),
         "Required by": ", ".join(record.required_by),
         "Labels": ", ".join(record.labels),
+        "Phase": record.phase,
         "File": shown_path(record.path),
     }
     _print_fields(fields, indent="", width=13)

@@ -20,13 +20,14 @@ def repository_root(folder: str | Path = ".") -> Path | None:
         return None
 
 
-def changed_files(base: str, folder: str | Path = ".") -> frozenset[str]:
+def changed_files(base: str, folder: str | Path = ".", *, only_added: bool = False) -> frozenset[str]:
     """Return the real paths of the files that the current branch adds or changes, including uncommitted ones.
 
     Files that are only renamed, deleted, or ignored by git are left out.
 
     :param base: the branch or commit to compare with: the files are compared with its merge base with the current one.
     :param folder: a folder of the repository.
+    :param only_added: whether to leave out the files that exist in that commit.
     :raises LinterError: if there is no repository, no such commit, or no merge base.
     """
     root = _git(folder, "rev-parse", "--show-toplevel").rstrip("\n")
@@ -38,7 +39,7 @@ def changed_files(base: str, folder: str | Path = ".") -> frozenset[str]:
         status, path = fields.pop(0), fields.pop(0)
         if status[0] in "RC":
             path = fields.pop(0)
-        if status[0] != "D" and status != "R100":
+        if status[0] in "AC" if only_added else status[0] != "D" and status != "R100":
             found.append(path)
     return frozenset(os.path.realpath(os.path.join(root, path)) for path in found if path)  # noqa: PTH118 (for realpath)
 
