@@ -255,6 +255,19 @@ def test_ddl_gets_its_lock_without_stopping_the_app(
 
 
 @pytest.mark.drivers("mariadb+pymysql")
+def test_an_error_of_ddl_that_is_not_about_locks_is_raised_at_once(project: Project, database: Database) -> None:
+    write(project)
+    look = f"print(op.get_bind().exec_driver_sql({READ['mariadb']!r}).scalar())"
+    failing = f"try:\n    {ISBN}\nexcept Exception as error:\n    {look}\n    raise"
+    project.revision("core", "core_2", "core_1", upgrade=f"op.drop_table('book')\n{failing}")
+    project.app("flask", ["core"], database.url, extra_config={"AMPHO_STATEMENT_LOCK_TIMEOUT": 3})
+    result = project.run("ampho", "db-up", check=False)
+    assert "retrying" not in result.output
+    assert "book' doesn't exist" in result.stderr
+    assert "3" in result.stdout.splitlines()  # and not 0, as before the statement
+
+
+@pytest.mark.drivers("mariadb+pymysql")
 def test_ddl_is_not_executed_again_for_ever(
     project: Project, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
