@@ -209,12 +209,13 @@ def test_db_rev_uses_the_operations_for_large_tables(project: Project, database:
     project.write("shop/__init__.py", models + "    age: Mapped[int]\n")
     project.run("ampho", "db-rev", "shop", "Third", "-a", "--safe", "--fill", "large.age=7")
     _, *written = files(project)
-    assert [calls(each) for each in written] == [["add_column"], ["backfill"], ["alter_column"]]
+    # Rows that the old release adds after the first backfill get the value in the second one.
+    assert [calls(each) for each in written] == [["add_column"], ["backfill"], ["backfill"], ["alter_column"]]
     assert 'backfill("large", {"age": sa.text("7")}, sa.column("age").is_(None))' in written[1]
     project.run("ampho", "db-up")
     assert database.query("SELECT DISTINCT age FROM large") == [(7,)]
     assert "matches its models" in project.run("ampho", "db-check").stdout
-    project.run("ampho", "db-down", "shop@-3", "-y")
+    project.run("ampho", "db-down", "shop@-4", "-y")
     assert database.schema() == start
     for path in sorted(project.migrations("shop").glob("versions/*_third*.py")):
         path.unlink()
