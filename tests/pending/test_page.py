@@ -64,6 +64,15 @@ def test_the_page_stands_in_front_of_the_app_until_its_button_applied_everything
         assert len(each.call("log")) == 2
 
 
+def test_the_page_tells_what_has_to_wait_in_production(core: Project) -> None:
+    with debugging(core, "flask") as each:
+        each.call("upgrade")
+        core.revision("core", "core_1700000003", "core_1700000002", upgrade="op.drop_table('things')")
+        page = ask(each)
+        assert "phase post, inferred: drops the table things" in page.words
+        assert "core_1700000003 (post)" in page.text
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_clients_that_ask_for_json_get_it(framework: str, core: Project) -> None:
     with debugging(core, framework) as each:
