@@ -222,6 +222,8 @@ class JournalTable:
         """
         now = datetime.now(UTC)
         values: dict[str, Any] = {"outcome": str(outcome), "finished": now, "duration": duration, "error": error}
+        if outcome is Outcome.BACKFILL:
+            values["statements"] = None  # what was counted is a statement that failed and left nothing
         if self._number is not None:
             for name, listener in (("before_cursor_execute", self._begin), ("after_cursor_execute", self._complete)):
                 if event.contains(self._connection, name, listener):

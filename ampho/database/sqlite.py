@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
 
 _LEAST_MS = 5000
+_UNCHECKED = "ampho_unchecked"  # the key in a connection's information while its commits are not checked
 _DANGLING = """
 SELECT DISTINCT child.name, key."table" FROM sqlite_master AS child JOIN pragma_foreign_key_list(child.name) AS key
 WHERE child.type = 'table' AND lower(key."table") NOT IN (SELECT lower(name) FROM sqlite_master WHERE type = 'table')
@@ -271,6 +272,8 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
 
     @event.listens_for(connection, "commit")
     def check(connection: Connection) -> None:
+        if connection.info.get(_UNCHECKED):
+            return
         now, tables = _violations(dbapi), _tables(dbapi)
         then, earlier = before[0]
         if now is None or then is None:
@@ -282,6 +285,16 @@ def _check_foreign_keys(connection: Connection, dbapi: _Dbapi) -> None:
             cause = sqlite3.IntegrityError(f"rows that violate a foreign key: {broken}")
             raise IntegrityError("PRAGMA foreign_key_check", None, cause)
         before[0] = now, tables
+
+
+@contextmanager
+def unchecked(connection: Connection) -> Iterator[None]:
+    """Do not check foreign keys if the body commits, because that reads whole tables; the next commit does."""
+    connection.info[_UNCHECKED] = True
+    try:
+        yield
+    finally:
+        connection.info.pop(_UNCHECKED, None)
 
 
 def _anonymous(violations: Counter[tuple[str, str]], moved: frozenset[str]) -> Counter[tuple[str | None, str | None]]:

@@ -213,6 +213,11 @@ def is_safe_call(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _SAFE
 
 
+def is_backfill(node: ast.AST) -> bool:
+    """Return whether a node calls ``backfill()`` of ``ampho.operations``, which commits each batch of a large table."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "backfill"
+
+
 def string(node: ast.expr | None) -> str:
     """Return the value of a string literal, or an empty string for anything else."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""

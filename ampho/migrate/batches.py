@@ -113,11 +113,14 @@ class Batches:
                     self._running.start_backfill()
                 self._refresh()
                 yield
-                self.connection.commit()
+                self._commit()
             except Exception:
                 self.place, self._is_saved = before, is_saved
                 if not self.connection.invalidated:
-                    self.connection.rollback()
+                    if self.connection.in_transaction():
+                        self.connection.rollback()
+                    else:  # SQLAlchemy considers the transaction ended even if the commit fails
+                        self.connection.dialect.do_rollback(self.connection.connection)
                     if self._running is not None and not self._is_started:
                         self._running.lose_start()
                     self.follow()
@@ -126,6 +129,16 @@ class Batches:
         self._refusals = 0
         if self._running is not None:
             self._running.stopped = self.place
+
+    def _commit(self) -> None:
+        """Commit a batch. On SQLite, foreign keys are only checked after the first one and at the revision's end."""
+        if self.connection.dialect.name != "sqlite" or not self._is_started:
+            self.connection.commit()
+            return
+        from ampho.database.sqlite import unchecked
+
+        with unchecked(self.connection):
+            self.connection.commit()
 
     @contextmanager
     def whole(self) -> Iterator[None]:

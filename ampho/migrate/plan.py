@@ -52,7 +52,8 @@ class InTransaction(StrEnum):
 
     WHOLE = "yes"
     PARTLY = "partly"
-    """The step has an ``autocommit_block()``, which commits the statements in the block and before it."""
+    """The step has an ``autocommit_block()``, which commits the statements in the block and before it, or a backfill,
+    which commits each batch of a large table."""
     NONE = "no"
     """The database commits each statement that changes the schema, as MariaDB and MySQL do."""
 

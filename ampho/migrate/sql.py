@@ -24,7 +24,16 @@ from ampho.history.graph import Branch, Graph
 from ampho.history.package import RESERVED
 from ampho.history.revision import Phase, Revision
 from ampho.history.specifier import find_branch, find_target, parse
-from ampho.migrate.plan import Direction, Plan, Step, check_finished, graph_of, plan_downgrade, plan_upgrade
+from ampho.migrate.plan import (
+    Direction,
+    Plan,
+    Step,
+    check_direction,
+    check_finished,
+    graph_of,
+    plan_downgrade,
+    plan_upgrade,
+)
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
 
@@ -191,6 +200,7 @@ def _present_start(project: Project, connection: Connection, x: Sequence[str]) -
         from ampho.migrate.alembic import has_version_table
 
         check_finished(journal)
+        check_direction(journal, "")  # in either direction, because SQL would begin the backfill again
         if not rows:
             check_not_elsewhere(connection, project.graph, context.version_table, journal)
         start, places = _Start(rows, has_version_table(context), journal), journal.places

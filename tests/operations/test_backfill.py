@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,12 +13,17 @@ from typing import Any
 import pytest
 from facade import Facade, facade
 from project import Project
+from rich.console import Console
+from rich.spinner import Spinner
 from servers import JOURNAL, Database
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 
 from ampho import Observer, Step
+from ampho.cli import reporter
+from ampho.cli.progress import Display
 from ampho.errors import RenderError, RevisionFailedError
 from ampho.migrate.observers import BackfillProgress
+from ampho.pending.feed import Feed
 
 ONE_OF_EACH = ("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 TABLE = """
@@ -33,6 +39,9 @@ op.bulk_insert(sa.table("users", sa.column("id"), sa.column("n"), sa.column("nam
 """
 IMPORTS = "from ampho.operations import backfill\n"
 COUNT = IMPORTS + 'backfill("users", {"n": sa.text("n + 1")}, size=30)'
+
+
+_RAISE = 'raise ValueError("stop here")'
 
 
 @contextmanager
@@ -137,6 +146,7 @@ def test_finished_backfills_are_skipped(project: Project, database: Database) ->
         assert places(database) == []
 
 
+@pytest.mark.drivers(*ONE_OF_EACH)
 def test_what_comes_after_a_backfill_is_run_again(project: Project, database: Database) -> None:
     after = 'from pathlib import Path\nop.add_column("users", sa.Column("after", sa.Integer))\n'
     write(project, f'{COUNT}\n{after}assert Path("go").exists(), "not yet"')
@@ -158,6 +168,42 @@ def test_what_comes_after_a_backfill_is_run_again(project: Project, database: Da
 
 
 @pytest.mark.drivers(*ONE_OF_EACH)
+def test_a_statement_that_fails_after_a_backfill_leaves_it_to_continue(project: Project, database: Database) -> None:
+    write(project, f'{COUNT}\nop.add_column("users", sa.Column("n", sa.Integer))')
+    with running(project, database) as each:
+        assert "The 100 rows that its backfill of users has changed stay" in fails(each)
+        assert [backfill.rows for backfill in each.call("status").backfills] == [100]
+        plan = each.call("plan")
+        assert plan.steps[0].in_transaction == ("no" if database.backend == "mariadb" else "partly")
+        write(project, f'{COUNT}\nop.add_column("users", sa.Column("m", sa.Integer))')
+    with running(project, database) as each:
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_foreign_keys_are_checked_after_the_first_batch_and_at_the_end(project: Project, database: Database) -> None:
+    table = (
+        TABLE
+        + """
+op.create_table("pets", sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("owner", sa.Integer, sa.ForeignKey("users.id"), nullable=False))
+op.bulk_insert(sa.table("pets", sa.column("id"), sa.column("owner")), [{"id": i, "owner": 3} for i in range(1, 101)])
+"""
+    )
+    change = f"{IMPORTS}backfill('pets', {{'owner': sa.text('CASE WHEN id < 50 THEN 6 ELSE 7 END')}}, size=30)"
+    first = change.replace("id < 50", "id > 50")
+    url = database.url
+    with facade(project, "flask", ["core"], url) as each:
+        with each.app.app_context():
+            event.listen(each.ampho.db.engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys = ON"))
+        for code, done in ((first, 0), (change, 100)):
+            write(project, code, table=table)
+            assert "rows that violate a foreign key: pets to users" in fails(each)
+            assert database.query("SELECT count(*) FROM pets WHERE owner <> 3") == [(done,)]
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
 def test_a_commit_after_a_backfill_follows_the_ordinary_rules(project: Project, database: Database) -> None:
     block = 'with op.get_context().autocommit_block():\n    op.execute("UPDATE users SET n = 7 WHERE id = 3")\n'
     write(project, f'{COUNT}\n{block}raise ValueError("too late")')
@@ -170,7 +216,7 @@ def test_a_commit_after_a_backfill_follows_the_ordinary_rules(project: Project, 
         assert places(database) == []
 
 
-@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
 @pytest.mark.parametrize(
     "before",
     [
@@ -274,6 +320,7 @@ class Statements(Observer):
             return inspect(connection).get_table_names()
 
 
+@pytest.mark.drivers(*ONE_OF_EACH)
 def test_a_small_backfill_is_not_repeated_after_a_large_one(project: Project, database: Database) -> None:
     code = f"""
 {IMPORTS}{STOPPING}
@@ -386,7 +433,7 @@ KEYS = {
         '{"on": __import__("datetime").date(2020, 1, 1) + __import__("datetime").timedelta(number)}',
     ),
     "decimal": ('sa.Column("id", sa.Numeric(8, 2), primary_key=True)', '{"id": number * 1.25}'),
-    "bytes": ('sa.Column("id", sa.LargeBinary(8), primary_key=True)', '{"id": str(number).encode()}'),
+    "bytes": ('sa.Column("id", BYTES, primary_key=True)', '{"id": str(number).encode()}'),
     "unique": (
         'sa.Column("id", sa.Integer, primary_key=True), sa.Column("code", sa.String(9), nullable=False, unique=True)',
         '{"id": 1000 - number, "code": f"c{number}"}',
@@ -394,35 +441,97 @@ KEYS = {
 }
 
 
-@pytest.mark.drivers(*ONE_OF_EACH)
-@pytest.mark.parametrize("kind", KEYS)
-def test_keys_of_any_kind(project: Project, database: Database, kind: str) -> None:
-    columns, values = KEYS[kind]
-    if (database.backend, kind) == ("mariadb", "bytes"):
-        columns = columns.replace("LargeBinary", "VARBINARY")
-    table = f"""
-op.create_table("users", {columns}, sa.Column("n", sa.Integer, nullable=False))
-table = sa.Table("users", sa.MetaData(), {columns}, sa.Column("n", sa.Integer))
-op.bulk_insert(table, [{values} | {{"n": 0}} for number in range(1, 101)])
-"""
-    key = ', key="code"' if kind == "unique" else ""
-    code = f"""
-from pathlib import Path
-
-def change(rows):
-    rows_done = op.get_bind().scalar(sa.text("SELECT count(*) FROM users WHERE n > 0"))
-    if rows_done > 30 and not Path("go").exists():
-        raise ValueError("stop here")
-    return [{{"n": row.n + 1}} for row in rows]
-
-backfill("users", change, size=17{key})
-"""
-    write(project, IMPORTS + code, table=table)
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_ctrl_c_leaves_the_backfill_to_continue(project: Project, database: Database) -> None:
+    write(project, f'{IMPORTS}{STOPPING.replace("ValueError", "KeyboardInterrupt")}backfill("users", change, size=20)')
     with running(project, database) as each:
-        assert "stop here" in fails(each)
+        with pytest.raises(KeyboardInterrupt):
+            each.call("upgrade")
+        assert numbers(database) == [1] * 60 + [0] * 40
+        said = each.error_line("db-up", "-s")
+        assert said.startswith(
+            "The upgrade of core_2 of core has stopped in a backfill (backfill of users: 60 rows done)"
+        )
         project.write("go", "")
         each.call("upgrade")
-        assert database.query("SELECT count(*), min(n), max(n) FROM users") == [(100, 1, 1)]
+        assert numbers(database) == [1] * 100
+
+
+CUT = {
+    "postgresql": "SELECT pg_terminate_backend(pg_backend_pid())",
+    "mariadb": "KILL CONNECTION_ID()",
+}
+
+
+@pytest.mark.drivers("postgresql+psycopg", "mariadb+asyncmy")
+def test_a_lost_connection_leaves_the_backfill_to_continue(project: Project, database: Database) -> None:
+    cut = f'op.execute("{CUT[database.backend]}")'
+    write(project, f'{IMPORTS}{STOPPING.replace(_RAISE, cut)}backfill("users", change, size=20)')
+    with running(project, database) as each:
+        assert "The 60 rows that its backfill of users has changed stay" in fails(each)
+        assert [backfill.rows for backfill in each.call("status").backfills] == [60]
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+
+
+def test_the_command_line_shows_how_far_a_backfill_is(
+    project: Project, monkeypatch: pytest.MonkeyPatch, make_database: Callable[[str], Database]
+) -> None:
+    monkeypatch.setattr(reporter, "PROGRESS_SECONDS", 0)
+    write(project, COUNT)
+    with running(project, make_database("sqlite+pysqlite")) as each:
+        assert "\n    core_2: backfill of users: 100 rows, " in each.run("db-up").output
+        step = each.call("plan", "base", direction="downgrade").steps[0]
+    progress = BackfillProgress("users", 5, 5, 9, 1.0, 4.0)
+    display = Display()
+    display._steps = [(step.database, step.revision.id)]
+    display.started(step)
+    display.progressed(step, progress)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(display._rows(Spinner("line"), is_ascii=True))
+    assert "backfill of users: 5 of about 9 rows, 1 rows/s, about 4 s left" in console.file.getvalue()  # type: ignore[attr-defined]
+    sent: list[str | None] = []
+    feed = Feed(sent.append)
+    feed.started(step)
+    feed.progressed(step, progress)
+    assert "backfill of users: 5 of about 9 rows" in feed.pulse()
+
+
+FUNCTION = """
+from pathlib import Path
+
+def change(table):
+    def count(rows):
+        done = op.get_bind().scalar(sa.text(f"SELECT count(*) FROM {table} WHERE n > 0"))
+        if done > 30 and not Path(table).exists():
+            Path(table).touch()
+            raise ValueError("stop here")
+        return [{"n": row.n + 1} for row in rows]
+    return count
+
+"""
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_keys_of_any_kind(project: Project, database: Database) -> None:
+    binary = "sa.VARBINARY(8)" if database.backend == "mariadb" else "sa.LargeBinary"
+    tables, code = f"BYTES = {binary}\n", IMPORTS + FUNCTION
+    for kind, (columns, values) in KEYS.items():
+        tables += f"""
+op.create_table("t_{kind}", {columns}, sa.Column("n", sa.Integer, nullable=False))
+table = sa.Table("t_{kind}", sa.MetaData(), {columns}, sa.Column("n", sa.Integer))
+op.bulk_insert(table, [{values} | {{"n": 0}} for number in range(1, 101)])
+"""
+        key = ', key="code"' if kind == "unique" else ""
+        code += f'backfill("t_{kind}", change("t_{kind}"), size=17{key})\n'
+    write(project, code, table=tables)
+    with running(project, database) as each:
+        for _ in KEYS:
+            assert "stop here" in fails(each)
+        each.call("upgrade")
+        for kind in KEYS:
+            assert database.query(f"SELECT count(*), min(n), max(n) FROM t_{kind}") == [(100, 1, 1)], kind
 
 
 # ---- which rows ----
@@ -433,7 +542,7 @@ backfill("users", {{"upper_name": sa.func.upper(users.c.name)}}, users.c.upper_n
 """
 
 
-@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
 @pytest.mark.parametrize("size", [30, 100])
 def test_where_names_the_rows_in_text_or_as_an_expression(project: Project, database: Database, size: int) -> None:
     path = write(project, UPPER.replace("30", str(size)))
@@ -449,7 +558,7 @@ def test_where_names_the_rows_in_text_or_as_an_expression(project: Project, data
 
 
 OLD_RELEASE = """
-engine = sa.create_engine(op.get_bind().engine.url)
+engine = sa.create_engine(op.get_bind().engine.url, poolclass=sa.NullPool)
 written = []
 
 def change(rows):
@@ -460,7 +569,6 @@ def change(rows):
     return [{"upper_name": row.name.upper()} for row in rows]
 
 backfill("users", change, "upper_name IS NULL", size=30)
-engine.dispose()
 """
 
 
@@ -475,7 +583,7 @@ def test_rows_that_are_written_meanwhile_are_found(project: Project, database: D
 @pytest.mark.drivers("postgresql+psycopg")
 def test_a_backfill_that_never_ends_says_so(project: Project, database: Database) -> None:
     code = """
-engine = sa.create_engine(op.get_bind().engine.url)
+engine = sa.create_engine(op.get_bind().engine.url, poolclass=sa.NullPool)
 
 def change(rows):
     with engine.begin() as other:  # the rows of this batch are locked, so the others
@@ -492,7 +600,7 @@ backfill("users", change, "upper_name IS NULL", size=60)
         assert "rows of the table users. Either set= or the function does not change them" in said
 
 
-@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
 @pytest.mark.parametrize("size", [30, 100])
 def test_a_where_that_stays_true_is_refused_at_once(project: Project, database: Database, size: int) -> None:
     write(project, f'{IMPORTS}backfill("users", {{"n": sa.text("n + 1")}}, "id > 0", size={size})')
@@ -571,7 +679,7 @@ def test_a_backfill_is_written_as_one_statement(project: Project, database: Data
     assert "the backfill of users calls a function, which reads data. The revision needs a live" in str(caught.value)
 
 
-@pytest.mark.drivers(*ONE_OF_EACH)
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
 @pytest.mark.parametrize("where", ["None", '"upper_name IS NULL"'], ids=["all", "where"])
 def test_without_a_journal(project: Project, database: Database, where: str) -> None:
     code = f"""
