@@ -35,6 +35,7 @@ nitpick_ignore_regex = [
         "py:class",
         "AsyncEngine|AsyncSession|Blueprint|DeclarativeBase|Engine|Flask|MetaData|Migrate|Path|Quart|SQLAlchemy|Table|URL",
     ),
+    ("py:class", "Column|ColumnElement|Row|TextClause|TypeEngine"),
 ]
 
 html_theme = "flask"

@@ -45,7 +45,7 @@ class Batches:
         self._is_transactional = self.connection.dialect.name in TRANSACTIONAL
         self._is_started = self._is_saved = False
         self._refusals = 0
-        self.place = self._opened(table, key)
+        self.place: Backfill = self._opened(table, key)
 
     def _opened(self, table: str, key: str) -> Backfill:
         """Return where the backfill continues, or begins.

@@ -51,7 +51,7 @@ class Keyset:
         self._connection = connection
         self._key = key
         self.table = table
-        self.name = ", ".join(column.name for column in key)
+        self.name: str = ", ".join(column.name for column in key)
         self.where: ColumnElement[bool] | None = condition(where, table)
         self._change = change
         if not callable(change):
