@@ -196,7 +196,7 @@ class Commands:
         :param autogenerate: whether to fill the revision by comparing the models of the package with the database.
         :param scratch: with ``autogenerate``, whether to compare with a throwaway database, on which the history of
             the package runs first, instead of the app's database.
-        :param phase: the phase of the revision, ``pre`` or ``post``, for its header; by default, what it does decides.
+        :param phase: the phase of the revision, ``pre`` or ``post``, for its header; by default, the phase is inferred.
         :param depends_on: ids of revisions, or packages, which stand for their current heads.
         :param head: the revision to revise instead of the head of the package; ``base`` to start another line.
         :param splice: whether ``head`` may be a revision that has a successor.
@@ -273,7 +273,7 @@ class Commands:
         :param safe: whether to change existing tables with :mod:`ampho.operations`, which do not block the app.
         :param safe_above: the same, but only for tables that have more than this number of rows.
         :param split: whether to write two revisions for a package if the new release of the app needs a part of the
-            changes, and the old release may not run with the rest: one in phase ``pre``, and one in phase ``post``.
+            changes, and the old release may fail with the rest: one in phase ``pre``, and one in phase ``post``.
         :param phase: the phase of the revisions, which are not split then.
         :param depends_on: as for :meth:`revision`, only for a single package. The same applies to ``head``, ``splice``,
             and ``rev_id``.
@@ -352,7 +352,7 @@ class Commands:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Keep the files ``HEADS`` right while a command writes revisions, and secrets out of its errors."""
+        """Keep the files ``HEADS`` up to date while a command writes revisions, and secrets out of its errors."""
         from ampho.revise import heads
 
         project = self._running.project()
@@ -546,7 +546,7 @@ class Commands:
         return self._running.on_each(check, database, observer, packages=packages, scratch=point, x=x)
 
     def check_heads(self, *packages: str) -> tuple[HeadsCheck, ...]:
-        """Return the heads of packages, and whether each package has one, which is that in its file ``HEADS``.
+        """Return the heads of packages, and whether each package has one head, and its file ``HEADS`` names it.
 
         This uses no database.
 
@@ -559,9 +559,9 @@ class Commands:
             return heads.check(project, packages)
 
     def write_heads(self) -> tuple[Path, ...]:
-        """Write the file ``HEADS`` of each package that is not installed in site-packages, unless it is right already.
+        """Write the file ``HEADS`` of each package that is not installed in site-packages, unless it is up to date.
 
-        From then on, each command that writes or moves revisions keeps the file.
+        From then on, each command that writes, moves, or deletes revisions updates the file.
 
         :return: the files that were written.
         :raises RevisionInputError: if a file cannot be written.
@@ -583,7 +583,7 @@ class Commands:
         """Check that an upgrade in phase ``pre`` is possible, and return its plan.
 
         :param diff_base: a branch or commit of git; if given, the pending revisions are those that the current branch
-            has added since it left this one, and no database is used.
+            has added since it left that one, and no database is used.
         :param database: the name of a database, or several; by default, all in which packages live.
         :param x: values for ``context.get_x_argument()``.
         :param observer: receives the warnings.
@@ -711,7 +711,7 @@ class Commands:
         :param specifier: the target; see "What a specifier means" in the documentation.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param phase: ``pre`` to hold back the revisions that have to wait until the old release of the app is gone;
-            ``post`` to run all that is left; by default, all revisions run.
+            ``post`` to run everything that is left; by default, all revisions run.
         :param keep_going: whether to continue with other databases if one fails.
         :param create: whether to create databases and schemas that do not exist yet.
         :param database: the name of a database, or several; by default, all in which packages live.
@@ -769,7 +769,7 @@ class Commands:
             first, in the plan that :meth:`plan` returns.
         :param confirm: the name of the database, which is needed if ``AMPHO_PROTECTED`` protects it.
         :param fingerprint: the fingerprint of the plan that the name confirms. If the database is protected, and its
-            plan has another one now, nothing runs. By default, the name confirms any plan.
+            plan has a different one now, nothing runs. By default, the name confirms any plan.
         :param agreed: a plan that :meth:`plan` returned. If the plan has changed since then, nothing runs.
         :param database: the name of the database; required if packages live in several.
         :param x: values for ``context.get_x_argument()``.

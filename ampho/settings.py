@@ -178,7 +178,7 @@ PACKAGES: Setting[tuple[str, ...] | None] = Setting(
 PHASES: Setting[Mapping[str, str]] = Setting(
     "AMPHO_PHASES",
     kind='a dictionary that maps packages, or ids of revisions, to `"pre"` or `"post"`',
-    meaning="the phases of revisions, if not those in their files; for packages that others write",
+    meaning="the phases of revisions, instead of those in their files; for packages that others write",
     default={},
     parse=_phases,
     unset=(None,),

@@ -71,7 +71,7 @@ _confirm = click.option(
 _phase = click.option(
     "--phase",
     type=click.Choice(["pre", "post"]),
-    help="pre: hold back what has to wait until the old release of the app is gone. post: apply all that is left.",
+    help="pre: hold back what has to wait until the old release of the app is gone. post: apply the rest.",
 )
 _scratch = click.option(
     "--scratch", is_flag=True, help="Compare with a temporary database built from all revisions, instead of the app's."
@@ -734,7 +734,7 @@ def _ask(question: str) -> None:
 
 @cli.command("db-heads")
 @click.option(
-    "--write", "writes", is_flag=True, help="Write the file HEADS of each package, in which git finds conflicts."
+    "--write", "writes", is_flag=True, help="Write the file HEADS of each package, so that git finds conflicts."
 )
 @_on_files
 def db_heads(ctx: click.Context, writes: bool) -> None:
@@ -897,7 +897,9 @@ def _check_deployment(ctx: click.Context, phase: str | None, x: tuple[str, ...])
     def look(commands: Commands) -> Deployment | FleetStatus:
         if commands.project().homes.select_groups(names):
             if phase:
-                raise click.UsageError("--phase is not for groups. 'ampho db-wait' ignores what can wait, too.")
+                raise click.UsageError(
+                    "--phase cannot be used for groups. Use 'ampho db-wait', which also ignores what can wait."
+                )
             return commands.survey(names, thorough=True, x=x, observer=_WARNINGS)
         found = commands.deployment(database=names, x=x, observer=_WARNINGS).in_phase(Phase(phase) if phase else None)
         if names is None:

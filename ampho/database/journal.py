@@ -113,7 +113,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """How far a backfill has come that runs in batches.
+    """How far a backfill that runs in batches has come.
 
     :ivar revision: the id of its revision.
     :ivar direction: ``upgrade`` or ``downgrade``.

@@ -83,7 +83,7 @@ class Batches:
             running.observers.notify(
                 Observer.warned,
                 f"The file of {revision.id} has changed since its backfill of {table} was interrupted. It continues"
-                f" after {found.rows:,} rows, which keep what the earlier file made of them. To start over, interrupt"
+                f" after the {found.rows:,} rows that the earlier file has changed. To start over, interrupt"
                 f" this command, and run {restart}.",
             )
         renewed: Backfill = replace(found, checksum=revision.checksum)

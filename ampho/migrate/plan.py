@@ -124,7 +124,7 @@ class Plan:
         otherwise empty.
     :ivar asked: the ids of the revisions that the specifier names; they are the cause of the other steps.
     :ivar protected: the name of the database, if a user has to confirm the plan by typing this name; otherwise empty.
-    :ivar fingerprint: what ``AMPHO_CONFIRM`` has to have after the name of a protected database; otherwise empty.
+    :ivar fingerprint: what ``AMPHO_CONFIRM`` has to contain after the name of a protected database; otherwise empty.
     :ivar is_of_several: whether the packages of the app live in several databases.
     :ivar left_out: the databases of groups that the plan leaves out, because they cannot be used.
     :ivar phase: the phase of the upgrade, if it is limited to one.
@@ -272,7 +272,7 @@ def continue_hint(entry: Entry) -> str:
     command = "db-up" if entry.direction == Direction.UPGRADE else "db-down"
     return (
         f"Continue it with 'ampho {command}', or mark the revision with 'ampho db-resolve {entry.revision} --applied'"
-        " or '--not-applied', which forgets the place, so that the backfill would start over."
+        " or '--not-applied', which discards its progress."
     )
 
 
@@ -338,7 +338,7 @@ def plan_upgrade(
     :param rows: the version rows of the database.
     :param journal: the journal of the database, which may lack changes made by other tools.
     :param phases: tells the phases of revisions; None if neither the steps nor ``phase`` need them.
-    :param phase: the phase to which the upgrade is limited. ``post`` runs all that is left.
+    :param phase: the phase to which the upgrade is limited. ``post`` runs everything that is left.
     :raises PhaseError: if the plan has a revision in phase ``pre`` that depends on a pending one in phase ``post``.
     :raises SpecifierError: if the specifier does not name revisions to apply.
     :raises PackageNotFoundError: if the specifier means all packages, and one of them is neither installed nor applied.

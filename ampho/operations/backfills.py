@@ -56,8 +56,8 @@ def backfill(
     :param table: the name of the table.
     :param set: the new values by column, which may be SQL expressions such as ``sa.text("n + 1")``; or a function that
         is called with a list of rows, and returns for each of them a dictionary of new values, or None.
-    :param where: SQL, as text or as an expression, that names the rows that still need the change. ``set`` must make
-        it false. At the end, the backfill goes through the table again until ``where`` names no row.
+    :param where: SQL, as text or as an expression, that selects the rows that still need the change. ``set`` must make
+        it false. At the end, the backfill goes through the table again until ``where`` selects no row.
     :param key: the columns by which the table is divided, which have to be unique and NOT NULL; by default, those of
         the primary key.
     :param size: the number of rows of a batch; by default, it adapts so that a batch takes a quarter of a second, or a
@@ -70,7 +70,7 @@ def backfill(
     :param schema: the schema of the table; by default, that of the connection.
     :raises OperationError: if the table, the key, or a column does not exist or cannot be used; if the revision has
         changed something before; if its file has changed so that an interrupted backfill cannot continue; if the
-        function does not return a value for each row; or if ``where`` still names rows after several passes.
+        function does not return a value for each row; or if ``where`` still selects rows after several passes.
     """
     context = op.get_context()
     _check(set, size, pause)
@@ -176,8 +176,8 @@ class _Backfill:
         if rows and not self._has_fixed:
             if self._keyset.left(after, end) >= rows:
                 raise OperationError(
-                    f"where= still names the {rows:,} rows that set= has just changed. Write a condition that is false"
-                    " for a row that was changed"
+                    f"where= still selects the {rows:,} rows that set= has just changed. Write a condition that is"
+                    " false for a row that was changed"
                 )
             self._has_fixed = True
 
@@ -190,10 +190,9 @@ class _Backfill:
         self._passes += 1
         if self._passes == _PASSES:
             raise OperationError(
-                f"after {_PASSES} passes, where= still names {left:,} rows of the table {self._keyset.table.name}."
-                " Either set= or the function does not change them, so let where= leave them out; or the application"
-                " keeps writing them, so stop its old release, or let the database fill the column. Then run the"
-                " command again"
+                f"after {_PASSES} passes, where= still selects {left:,} rows of the table {self._keyset.table.name}."
+                " If set= does not change them, exclude them in where=. If the app keeps writing such rows, stop its"
+                " old release, or let the database fill the column. Then run the command again"
             )
         self._batches.save(place=None, passes=self._batches.place.passes + 1)
 

@@ -52,8 +52,8 @@ def add_column(
 ) -> None:
     """Add a column, on PostgreSQL so that the app can use the table while existing rows get the default.
 
-    PostgreSQL rewrites the table for a default such as ``gen_random_uuid()``, which has another value in each row, and
-    before version 11 for any default. The column is then added without it, gets the default for new rows, and
+    PostgreSQL rewrites the table for a default such as ``gen_random_uuid()``, which has a different value in each row,
+    and before version 11 for any default. The column is then added without it, gets the default for new rows, and
     :func:`backfill` fills the existing rows. Foreign keys, unique constraints, and indexes of the column are created by
     the other functions of this module.
 
@@ -219,7 +219,7 @@ def _name(enum: Enum, dialect: Dialect) -> str:
 
 
 def _set_not_null(server: Server, table_name: str, column_name: str, schema: str | None) -> None:
-    """Make a column NOT NULL, unless it is; the check constraint tells PostgreSQL that there is no need to look."""
+    """Make a column NOT NULL, unless it is. Thanks to the check constraint, PostgreSQL need not read the rows."""
     name = f"{column_name}_is_not_null"
     if len(name.encode()) > _MAX_NAME:
         name = f"{hashlib.sha256(column_name.encode()).hexdigest()[:16]}_is_not_null"

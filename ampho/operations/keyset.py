@@ -66,7 +66,7 @@ class Keyset:
     def end(self, after: Key | None, size: int, *, only_left: bool) -> tuple[Key, int | None] | None:
         """Return the key of the last row of the next range, and its number of rows if that is known; None at the end.
 
-        :param only_left: whether to count only rows that ``where`` names.
+        :param only_left: whether to count only rows that ``where`` selects.
         """
         found = select(*self._key).where(self._after(after))
         if only_left and self.where is not None:
@@ -106,7 +106,7 @@ class Keyset:
         return sum(map(len, groups.values()))
 
     def left(self, after: Key | None = None, end: Key | None = None) -> int:
-        """Return the number of rows, in a range or in all, that ``where`` still names."""
+        """Return the number of rows, in a range or in all, that ``where`` still selects."""
         query = select(func.count()).select_from(self.table).where(self._range(after, end))
         return 0 if self.where is None else int(self._connection.execute(query).scalar_one())
 

@@ -41,7 +41,7 @@ def busy(connection: Connection, table: Table, max_lag: float | None) -> str:
 
 
 def estimated_rows(connection: Connection, table: Table) -> int | None:
-    """Return about how many rows a table has; None if the database does not know."""
+    """Return about how many rows a table has; None if the database has no estimate."""
     estimate = _ESTIMATES.get(connection.dialect.name)
     if estimate is None:
         return int(connection.execute(select(func.count()).select_from(table)).scalar_one())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAME = "HEADS"
 _TEXT = """\
-# The heads of {0}. Ampho keeps this file, so that git finds a conflict here if two branches add revisions.
+# The heads of {0}. Ampho updates this file, so that git finds a conflict here if two branches add revisions.
 # After a conflict, run 'ampho db-rebase {0}' or 'ampho db-merge {0}', which write it again.
 """
 _MARKERS = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
@@ -40,7 +40,7 @@ class HeadsCheck:
 
 
 def check(project: Project, names: Iterable[str]) -> tuple[HeadsCheck, ...]:
-    """Return the heads of packages, and whether each has one, which is that in its file ``HEADS``.
+    """Return the heads of packages, and whether each package has one head, and its file ``HEADS`` names it.
 
     :param names: the packages; by default all, except those that are installed.
     """

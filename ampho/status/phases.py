@@ -70,8 +70,8 @@ class Schedule:
         package = self.graph[revision_id].package
         return PhaseError(
             f"{revision_id} of {package} is in phase pre, but depends on {post}, which is pending and in phase post"
-            f" ({self.placements[post].reason}). If the last release is gone, apply {post} first, with"
-            f" 'ampho db-up {post}'. Otherwise, move {revision_id} before it, or let {revision_id} wait, too, with"
+            f" ({self.placements[post].reason}). If the last deployment only lacks its phase post, finish it first,"
+            f" with 'ampho db-up {post}'. Otherwise, move {revision_id} before {post}, or let it wait, too, with"
             ' phase = "post" in its file.',
             package=package,
             revision=revision_id,

@@ -348,7 +348,7 @@ def test_the_place_is_forgotten_when_a_person_says_so(project: Project, database
         assert line == (
             "The upgrade of core_2 of core has stopped in a backfill (backfill of users: 60 rows done). Continue it"
             " with 'ampho db-up', or mark the revision with 'ampho db-resolve core_2 --applied' or '--not-applied',"
-            " which forgets the place, so that the backfill would start over."
+            " which discards its progress."
         )
         assert "interrupted, in its backfill of users: 60 rows done. If" in " ".join(
             each.run("db-current").output.split()
@@ -389,8 +389,8 @@ def test_a_changed_file_is_reported(project: Project, database: Database) -> Non
         assert numbers(database) == [1] * 100
         assert warned == [
             (
-                "The file of core_2 has changed since its backfill of users was interrupted. It continues after 60"
-                " rows, which keep what the earlier file made of them. To start over, interrupt this command, and run"
+                "The file of core_2 has changed since its backfill of users was interrupted. It continues after the"
+                " 60 rows that the earlier file has changed. To start over, interrupt this command, and run"
                 " 'ampho db-resolve core_2 --not-applied'."
             )
         ]
@@ -596,8 +596,8 @@ backfill("users", change, "upper_name IS NULL", size=60)
     write(project, IMPORTS + code)
     with running(project, database) as each:
         said = fails(each)
-        assert "after 10 passes, where= still names" in said
-        assert "rows of the table users. Either set= or the function does not change them" in said
+        assert "after 10 passes, where= still selects" in said
+        assert "rows of the table users. If set= does not change them" in said
 
 
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
@@ -605,7 +605,7 @@ backfill("users", change, "upper_name IS NULL", size=60)
 def test_a_where_that_stays_true_is_refused_at_once(project: Project, database: Database, size: int) -> None:
     write(project, f'{IMPORTS}backfill("users", {{"n": sa.text("n + 1")}}, "id > 0", size={size})')
     with running(project, database) as each:
-        assert f"where= still names the {size} rows that set= has just changed. Write a condition" in fails(each)
+        assert f"where= still selects the {size} rows that set= has just changed. Write a condition" in fails(each)
         assert numbers(database) == [0] * 100
 
 

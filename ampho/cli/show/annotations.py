@@ -41,9 +41,9 @@ def annotate(report: LintReport, format_: str, root: Path) -> str:
 
 
 def _located(report: LintReport, root: Path) -> Iterator[_Annotation]:
-    """Yield each finding once, also if a revision was checked for several databases.
+    """Yield each finding once, even if a revision was checked for several databases.
 
-    The fingerprint does not contain the line, so that a change elsewhere in the file keeps it.
+    The fingerprint does not contain the line, so that it stays the same if the file changes elsewhere.
     """
     seen = Counter[str]()
     for one in dict.fromkeys(report.violations):

@@ -25,7 +25,7 @@ _UNCHECKED = re.compile(r"\s*SET\s+(?:SESSION\s+|@@(?:SESSION\.)?)?FOREIGN_KEY_C
 
 _IN_STEPS = "Add a new column, copy the values in batches, and drop the old column in a later release."
 _CHECK_ROWS = (
-    "Run SET foreign_key_checks=0 before it and add ALGORITHM=NOCOPY, LOCK=NONE, after you have checked the rows."
+    "Check the rows. Then run SET foreign_key_checks=0 before the statement, and add ALGORITHM=NOCOPY, LOCK=NONE."
 )
 
 _TEXTS = {"STRING": "VARCHAR", "UNICODE": "VARCHAR", "NVARCHAR": "VARCHAR", "UNICODETEXT": "TEXT"}
@@ -79,7 +79,7 @@ def alteration(
 def _effects(
     statement: Statement, earlier: list[Statement], version: tuple[int, ...], *, is_mariadb: bool
 ) -> Iterator[_Effect]:
-    """Yield what the parts of a statement do, for those parts that are not done at once."""
+    """Yield what the parts of a statement do, for those parts that are not instant."""
     bare = statement.bare
     if index := _CREATES_INDEX.match(bare):
         yield _index(index["kind"])
@@ -87,7 +87,7 @@ def _effects(
         yield _Effect("REBUILD", "optimizes the table")
     table = _TABLE.match(bare)
     if _ADDS_BOTH.search(bare):
-        yield _Effect("REBUILD", "changes columns and indexes at once", "Use a statement for each.")
+        yield _Effect("REBUILD", "changes columns and indexes together", "Use a statement for each.")
     for clause in _CLAUSES.split(bare[table.end() :]) if table else ():
         words = " ".join(clause.upper().split())
         if words.startswith("ADD"):
@@ -136,7 +136,7 @@ def _added_column(words: str, version: tuple[int, ...], *, is_mariadb: bool) -> 
         yield _Effect("LOCK", "adds an AUTO_INCREMENT column", "Fill a new table in batches, and swap the tables.")
     elif re.search(r"\bDEFAULT ?\(? ?(?:UUID|RAND|RANDOM_BYTES|SYS_GUID|NEXTVAL|NEXT VALUE)\b", words):
         remedy = "Add the column without a default, fill it in batches, and then set the default."
-        yield _Effect("COPY", "adds a column with another value for each row", remedy)
+        yield _Effect("COPY", "adds a column with a different value for each row", remedy)
     elif re.search(r"\b(?:UNIQUE|PRIMARY KEY)\b", words):
         yield _Effect("REBUILD", "adds a column with an index", "Add the column first, and then the index.")
     elif not is_instant or (re.search(r" (?:FIRST|AFTER \S+)$", words) and not is_anywhere):
@@ -168,10 +168,10 @@ def _of_table(words: str) -> Iterator[_Effect]:
     if words.startswith("CONVERT TO"):
         yield _Effect("COPY", "converts the table to another character set")
     elif re.match(r"(?:REMOVE PARTITIONING|PARTITION BY|COALESCE PARTITION|REORGANIZE PARTITION)", words):
-        yield _Effect("COPY", "partitions the table anew", "Fill a new table in batches, and swap the tables.")
+        yield _Effect("COPY", "changes the partitions", "Fill a new table in batches, and swap the tables.")
     elif engine := re.match(r"ENGINE ?=? ?(\w+)", words):
         is_same = engine[1] == "INNODB"
-        yield _Effect("REBUILD" if is_same else "COPY", "rebuilds the table" if is_same else "changes the engine")
+        yield _Effect("REBUILD" if is_same else "COPY", "sets ENGINE=InnoDB" if is_same else "changes the engine")
     elif re.match(r"FORCE\b|ROW_FORMAT\b|KEY_BLOCK_SIZE\b", words):
         yield _Effect("REBUILD", "changes the format of the rows")
     elif words.startswith("ORDER BY"):

@@ -1,4 +1,4 @@
-"""Ampho's own rules for single statements: what breaks a release that runs, fails on rows, or blocks a large table."""
+"""Ampho's own rules for single statements: what breaks the running release, fails on rows, or blocks a large table."""
 
 from __future__ import annotations
 
@@ -136,13 +136,13 @@ def _renames(statement: Statement) -> Iterator[Found]:
         what = "column" if old else "table"
         yield Found(
             BREAKS_RELEASE,
-            f"It renames a {what}, which the release that is running still uses by its old name.",
+            f"It renames a {what}, which the running release still uses by its old name.",
             f"Add a new {what}, copy the data, and drop the old {what} in a later release.",
         )
 
 
 def _requires(statement: Statement) -> Iterator[Found]:
-    """Yield the column that SQL in text adds; calls of ``add_column()`` say more than the SQL."""
+    """Yield a column that a statement in SQL adds. Calls of ``add_column()`` are left out; their code is checked."""
     required = _REQUIRES.search(statement.bare) if _ALTERS.match(statement.bare) else None
     if required and "add_column" not in statement.calls and not _HAS_VALUE.search(required["column"]):
         message = "It adds a column that must not be NULL and has no default, so it may fail on a table with rows."
@@ -160,11 +160,11 @@ def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Serve
         message = "It adds a column whose default is not a constant, which SQLite refuses if the table has rows."
         yield Found(EXISTING_ROWS, message, "Add the column without the default, and fill it.")
     elif _FOREIGN.search(bare) and mysql.checks_keys(earlier):
-        what, remedy = "refers to a row that does not exist", "Look for such rows, and mend them first."
+        what, remedy = "refers to a row that does not exist", "Find such rows, and correct them first."
     elif _CHECK.search(bare):
-        what, remedy = "breaks the condition", "Look for such rows, and mend them first."
+        what, remedy = "breaks the condition", "Find such rows, and correct them first."
     elif not column and _UNIQUE.search(bare):
-        what, remedy = "is a duplicate", "Look for duplicates, and remove them first."
+        what, remedy = "is a duplicate", "Find duplicates, and remove them first."
     elif server.backend == "sqlite" and column and _UNIQUE.search(bare):
         message = "It adds a column that is unique, which SQLite refuses."
         yield Found(EXISTING_ROWS, message, "Add the column first, and then a unique index.")
