@@ -298,7 +298,7 @@ def test_a_command_in_a_message_is_quoted_and_whole() -> None:
         texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in words)
         found += [text.value for text in texts if isinstance(text.value, str) and NOT_WHOLE.search(text.value)]
     of_the_page = {"ampho db-up", "ampho db-status", " ampho db-down ", "ampho db-up --database "}
-    of_the_page |= {"Check only whether 'db-up --phase pre' can run on this database.", "ampho db-lint"}
+    of_the_page |= {"Check only whether 'db-up --phase pre' can run on this database."}
     stand_alone = {"Next: ampho db-rev ", 'Next: ampho db-rev -a "Initial"', *of_the_page}
     assert set(found) == stand_alone
 
