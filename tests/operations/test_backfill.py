@@ -763,3 +763,16 @@ def test_how_far_a_backfill_has_come_in_words() -> None:
     assert str(BackfillProgress("users", 9, 12, None, 4.0, None)) == "backfill of users: 12 rows, 4 rows/s"
     assert str(BackfillProgress("users", 9, 12, 10, 4.0, 0.0)) == "backfill of users: 12 rows, 4 rows/s"
     assert str(BackfillProgress("users", 9, 12, 99, 4.0, 3700.5)).endswith("about 1:01:40 left")
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_the_size_of_the_batches_adapts(project: Project, database: Database) -> None:
+    rows = "WITH RECURSIVE g(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g WHERE i < 30000)"
+    table = TABLE.partition("op.bulk_insert")[0] + f'op.execute("INSERT INTO users {rows} SELECT i, 0, i, NULL FROM g")'
+    write(project, f'{IMPORTS}backfill("users", {{"n": sa.text("n + 1")}})', table=table)
+    seen = Statements()
+    with running(project, database) as each:
+        each.call("upgrade", observer=seen)
+    assert database.query("SELECT count(*), min(n), max(n) FROM users") == [(30000, 1, 1)]
+    assert [(progress.rows, progress.total) for progress in seen.progress[-1:]] == [(30000, 30000)]
+    assert len([each for each in seen.texts if "UPDATE users" in each]) > 1
