@@ -233,6 +233,7 @@ class _Counter:
             is_applied, revision = rid in self.applied.known, self.applied.graph[rid]
             if is_applied or not revision.is_missing:
                 when = self._when(rid) if is_applied else None
-                phase = (placed.phase, placed.is_inferred) if (placed := self.placements.get(rid)) else ()
-                mark = self.mark(rid)
-                yield RevisionStatus(rid, revision.package, revision.message, mark, rid in heads, when, *phase)
+                placed, mark = self.placements.get(rid), self.mark(rid)
+                phase, is_inferred = (placed.phase, placed.is_inferred) if placed is not None else (None, False)
+                is_head = rid in heads
+                yield RevisionStatus(rid, revision.package, revision.message, mark, is_head, when, phase, is_inferred)
