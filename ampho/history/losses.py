@@ -95,7 +95,7 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
     if not isinstance(function, Function):
         return
     created = created_in(function)
-    for node in (part for statement in statements_of(function) for part in ast.walk(statement)):
+    for node in parts_of(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr == "drop_column":
                 name = string(argument(node, "column_name", -1))
@@ -104,8 +104,8 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
                 name, schema = string(argument(node, "table_name", 0)), string(argument(node, "schema"))
                 if created.get((name, schema), node.lineno) >= node.lineno:
                     yield name, Described.at(node, f"drops the table {name}" if name else "drops a table")
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not columns_only:
-            yield from ((name, Described.at(node, what)) for name, (what, _) in lost_in_sql(node.value))
+        elif isinstance(node, ast.expr) and not columns_only and (sql := text_of(node)):
+            yield from ((name, Described.at(node, what)) for name, (what, _) in lost_in_sql(sql))
 
 
 def converted_in_code(function: ast.stmt | None) -> Iterator[Described]:
@@ -221,6 +221,32 @@ def is_backfill(node: ast.AST) -> bool:
 def string(node: ast.expr | None) -> str:
     """Return the value of a string literal, or an empty string for anything else."""
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def text_of(node: ast.expr) -> str:
+    """Return a text, which may be an f-string or a sum, with the code in it in braces; empty for anything else."""
+    match node:
+        case ast.JoinedStr(values=values):
+            return "".join(string(value) or _in_braces(value) for value in values)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            texts = text_of(left), text_of(right)
+            return (texts[0] or _in_braces(left)) + (texts[1] or _in_braces(right)) if any(texts) else ""
+    return string(node)
+
+
+def _in_braces(node: ast.expr) -> str:
+    value = node.value if isinstance(node, ast.FormattedValue) else node
+    return f"{{{value.id if isinstance(value, ast.Name) else '...'}}}"
+
+
+def parts_of(function: Function) -> Iterator[ast.AST]:
+    """Yield the nodes of a function, without its docstring, and without the parts of texts."""
+    inside: set[int] = set()
+    for node in (part for statement in statements_of(function) for part in ast.walk(statement)):
+        if id(node) not in inside:
+            if isinstance(node, ast.JoinedStr | ast.BinOp) and text_of(node):
+                inside.update(map(id, ast.walk(node)))
+            yield node
 
 
 def statements_of(function: Function) -> Iterator[ast.stmt]:

@@ -58,6 +58,13 @@ _RENAMES_PART = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _REQUIRES = re.compile(r"\s*ALTER\s+TABLE\b.*\bSET\s+NOT\s+NULL\b", re.IGNORECASE | re.DOTALL)
+# MySQL and MariaDB repeat the whole definition of a column, so this may be about anything in it.
+_MODIFIES = re.compile(r"\s*ALTER\s+TABLE\b.*\bMODIFY\b.*\bNOT\s+NULL\b", re.IGNORECASE | re.DOTALL)
+_ADDS_REQUIRED = re.compile(
+    r"\s*ALTER\s+TABLE\b.*\bADD\s+(?!CONSTRAINT\b|CHECK\b)(?!.*\b(?:DEFAULT|GENERATED|AS|AUTO_INCREMENT|\w*SERIAL)\b)"
+    r".*\bNOT\s+NULL\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _DROPS_OTHER = re.compile(
     r"\s*DROP\s+(?P<kind>(?:MATERIALIZED\s+)?VIEW|FUNCTION|PROCEDURE|SEQUENCE|TYPE|DOMAIN)\b", re.IGNORECASE
 )
@@ -150,6 +157,10 @@ def effects_of_sql(sql: str) -> Iterator[tuple[str, bool, bool]]:
             yield "renames something in SQL", True, True
         elif _REQUIRES.match(bare):
             yield "makes a column NOT NULL in SQL", True, False
+        elif _MODIFIES.match(bare):
+            yield "changes a column in SQL", True, True
+        elif _ADDS_REQUIRED.match(bare):
+            yield "adds a column in SQL that must not be NULL and has no default", True, True
         elif drop := _DROPS_OTHER.match(bare):
             yield f"drops a {drop['kind'].lower()}", True, False
         elif expands := _EXPANDS.match(bare):

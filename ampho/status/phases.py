@@ -80,15 +80,17 @@ class Schedule:
 
 
 def _counting_as_pre(applied: Applied, found: Mapping[str, Placement]) -> Iterator[tuple[str, Placement]]:
-    """Yield the revisions of new packages that count as ``pre``, because a revision in that phase needs them."""
+    """Yield the revisions of new packages that count as ``pre``, because the new release needs them."""
     started, needed_by = set(map(applied.package, applied.known)), dict[str, str]()
+    new = {rid for rid in found if applied.package(rid) not in started}
+    needed = {rid for rid, each in found.items() if _needs_pre(each) or (rid in new and each.conflict)}
     for rid, placement in reversed([*found.items()]):
         for child in found.keys() & applied.graph.children(rid):
-            if child in needed_by or _needs_pre(found[child]):
-                needed_by[rid] = child if _needs_pre(found[child]) else needed_by[child]
-        if placement.phase is Phase.POST and rid in needed_by and applied.package(rid) not in started:
-            why = f"nothing of its package is applied, and {needed_by[rid]} needs it"
-            yield rid, Placement(Phase.PRE, why)
+            if child in needed or child in needed_by:
+                needed_by[rid] = child if child in needed else needed_by[child]
+        if placement.phase is Phase.POST and rid in new and (placement.conflict or rid in needed_by):
+            because = f"{needed_by[rid]} needs it" if rid in needed_by else f"it {placement.conflict}"
+            yield rid, Placement(Phase.PRE, f"nothing of its package is applied, and {because}")
 
 
 def _needs_pre(placement: Placement) -> bool:

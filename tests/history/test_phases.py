@@ -36,6 +36,16 @@ PRE = (
     """with op.batch_alter_table('posts') as batch:
            batch.add_column(sa.Column('stars', sa.Integer()))
            batch.create_check_constraint('few', 'stars < 6')""",
+    """op.drop_constraint('fk', 'posts', type_='foreignkey')
+       op.create_foreign_key('fk', 'posts', 'authors', ['author_id'], ['id'], ondelete='CASCADE')""",
+    "op.alter_column('posts', 'stars', server_default=None, existing_nullable=True)",
+    """op.add_column('posts', sa.Column('stars', sa.Integer(), server_default='0'))
+       op.alter_column('posts', 'stars', server_default=None)""",
+    "op.alter_column('posts', 'stars', existing_type=sa.Integer(), type_=sa.BigInteger())",
+    "op.alter_column('posts', 'stars', existing_type=mysql.TINYINT(1), type_=sa.Boolean())",
+    "op.alter_column('posts', 'kind', existing_type=sa.Enum('a'), type_=sa.Enum('a', 'b'))",
+    "op.execute('ALTER TABLE posts ADD COLUMN stars INT NOT NULL DEFAULT 0')",
+    "op.execute('ALTER TABLE posts MODIFY title TEXT')",
     """op.execute('CREATE TABLE new (id int)')
        op.execute('INSERT INTO new SELECT id FROM old')""",
 )
@@ -54,6 +64,18 @@ POST = {
     " 20 characters, so that longer values are cut off or rejected",
     "op.create_check_constraint('positive', 'posts', 'stars > 0')": "adds the constraint positive",
     "op.create_foreign_key('fk', 'posts', 'authors', ['author_id'], ['id'])": "adds the constraint fk",
+    "op.execute(f'DROP TABLE {name}')": "drops the table {name}",
+    "op.execute(f'ALTER TABLE {table.name} DROP COLUMN title')": "drops the column title",
+    "op.execute('DROP TABLE ' + name + ' CASCADE')": "drops the table {name}",
+    "op.alter_column('posts', 'stars', server_default=None)": "drops the default of the column stars",
+    "op.alter_column('posts', 'stars', existing_type=sa.BigInteger(), type_=sa.Integer())": "limits the column stars to"
+    " smaller numbers",
+    "op.alter_column('posts', 'p', existing_type=sa.Numeric(9, 2), type_=sa.Numeric(7, 2))": "limits the column p to"
+    " smaller numbers",
+    "op.alter_column('posts', 'kind', existing_type=sa.Enum('a', 'b'), type_=sa.Enum('a'))": "changes the labels of the"
+    " column kind",
+    "op.create_exclude_constraint('no', 'posts', ('room', '='))": "adds the constraint no",
+    "op.drop_constraint('fk', 'posts')\nop.drop_column('posts', 'title')": "drops the column title",
     "with op.batch_alter_table('posts') as batch:\n    batch.drop_column('title')": "drops the column title",
     "with op.batch_alter_table('posts') as batch:\n    batch.alter_column('title', nullable=False)": "makes the column"
     " title NOT NULL",
@@ -71,6 +93,20 @@ CONFLICTS = {
     "op.drop_table('posts')\nop.create_table('articles', sa.Column('id'))": "creates the table articles",
     "op.execute('UPDATE posts SET b = a')\nop.drop_column('posts', 'a')": "changes rows",
     "op.bulk_insert(table, rows)\nop.drop_column('posts', 'a')": "changes rows",
+    "op.get_bind().execute(posts.update().values(b=posts.c.a))\nop.drop_column('posts', 'a')": "changes rows",
+    "session.commit()\nop.drop_column('posts', 'a')": "changes rows",
+    "op.drop_column('posts', 'a')\nop.create_unique_constraint('uq', 'posts', ['b'])": "adds the constraint uq",
+    "op.drop_column('posts', 'a')\nop.create_index('i', 'posts', ['b'], unique=True)": "adds the unique index i",
+    "op.drop_column('posts', 'a')\nop.alter_column('posts', 'b', nullable=True)": "makes the column b nullable",
+    "op.drop_column('posts', 'a')\nop.alter_column('posts', 'b', server_default='x')": "sets the default of the column"
+    " b",
+    "op.drop_constraint('c', 'posts')\nop.create_check_constraint('c', 'posts', 'b > 1')": "drops a constraint",
+    "op.alter_column('posts', 'a', existing_type=sa.Integer(), type_=sa.String())": "changes the type of the column a",
+    "op.add_column('posts', sa.Column('b', sa.Integer(), nullable=False, server_default='0'))\n"
+    "op.alter_column('posts', 'b', server_default=None)": "adds the column b",
+    "op.execute('ALTER TABLE posts MODIFY b VARCHAR(9) NOT NULL')": "changes a column in SQL",
+    "op.execute('ALTER TABLE posts ADD b INT NOT NULL')": "adds a column in SQL that must not be NULL and has no"
+    " default",
     "op.execute('CREATE VIEW latest AS SELECT 1')\nop.drop_column('posts', 'a')": "adds something in SQL",
     "op.alter_column('posts', 'a', existing_type=sa.String(20), type_=sa.Text())\nop.drop_column('posts', 'b')": (
         "changes the type of the column a"

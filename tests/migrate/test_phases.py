@@ -141,6 +141,17 @@ def test_a_new_package_is_installed_as_far_as_it_can() -> None:
         steps_of(made, "app_1")
 
 
+def test_a_new_package_gets_what_the_new_release_needs_although_it_also_drops(tmp_path: Path) -> None:
+    made = Project(tmp_path)
+    made.package("app")
+    made.revision("app", "app_1", upgrade="op.execute('DROP TABLE IF EXISTS a')\nop.create_table('a', sa.Column('b'))")
+    made.revision("app", "app_2", "app_1", upgrade="op.drop_column('a', 'b')")
+    with facade(made, "flask", ["app"], URLS["flask"]) as each:
+        (step,) = each.call("plan", phase="pre").steps
+        assert (step.revision.id, step.phase) == ("app_1", Phase.PRE)
+        assert step.phase_reason == "nothing of its package is applied, and it creates the table a"
+
+
 DONE = "Applied 1 revision in"
 
 

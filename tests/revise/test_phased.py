@@ -126,3 +126,83 @@ def test_no_revision_in_phase_pre_depends_on_one_in_phase_post(project: Project,
     store.run("db-up", "--phase", "pre")
     store.run("db-up", "--phase", "post")
     assert store.run("db-check").stdout.count("matches its models") == 2
+
+
+TABLE = """
+class Post(db.Model):
+    __tablename__ = "posts"
+    id = sa.Column(sa.Integer, primary_key=True)
+    size = sa.Column({size})
+    author_id = sa.Column(sa.ForeignKey("posts.id", name="fk_author"{more}))
+    slug = sa.Column(sa.String(20)){unique}
+    {last}
+"""
+
+
+def one(size: str, last: str, *, more: str = "", unique: bool = False) -> str:
+    args = '\n    __table_args__ = (sa.UniqueConstraint("slug", name="uq_slug"),)' if unique else ""
+    return TABLE.format(size=size, last=f"{last} = sa.Column(sa.Integer)", more=more, unique=args)
+
+
+def changed(project: Project, database: Database, before: str, after: str, *options: str) -> list[str]:
+    """Write revisions for a change, and return their sources, without the downgrades."""
+    store = open_store(project, database, {"blog": before})
+    store.auto("blog")
+    store.run("db-up")
+    store.models("blog", after)
+    store.run("db-rev", "blog", "Go on", "-a", *options)
+    sources = [path.read_text("utf-8").partition("def downgrade")[0] for path in store.files("blog")[1:]]
+    store.run("db-up", "--phase", "pre")
+    store.run("db-up", "--phase", "post")
+    assert "matches its models" in store.run("db-check").stdout
+    store.run("db-down", f"blog@-{len(sources)}", "--yes")
+    for path in store.files("blog")[1:]:
+        path.unlink()
+    store.models("blog", before)
+    assert "matches its models" in store.run("db-check").stdout
+    return sources
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_only_what_belongs_to_the_dropped_column_waits_with_it(project: Project, database: Database) -> None:
+    before = one("sa.Integer, nullable=False, server_default='1'", "old", unique=True)
+    after = one("sa.Integer, nullable=False", "new", more=', ondelete="CASCADE"')
+    pre, post = changed(project, database, before, after)
+    assert "fk_author" in pre
+    assert "CASCADE" in pre, "a foreign key is replaced at once"
+    assert "uq_slug" in pre, "the new release may write equal values"
+    assert "fk_author" not in post
+    assert "uq_slug" not in post
+    assert "server_default=None" in post, "the old release relies on the default"
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+@pytest.mark.parametrize(
+    ("old", "new", "options"),
+    [
+        ("sa.String(10)", "sa.String(90), nullable=False", ["--fill", "posts.size=x"]),
+        ("sa.String(90), nullable=False", "sa.String(10)", []),
+        ("sa.Integer", "sa.String(20)", []),
+    ],
+    ids=["wider and NOT NULL", "narrower and nullable", "another kind of type"],
+)
+def test_what_belongs_to_both_phases_is_not_split(
+    old: str, new: str, options: list[str], project: Project, database: Database
+) -> None:
+    (source,) = changed(project, database, one(old, "old"), one(new, "new"), *options)
+    assert "phase" not in source
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_required_column_without_a_value_is_not_for_the_old_release(project: Project, database: Database) -> None:
+    last = "new = sa.Column(sa.Integer, nullable=False)"
+    before, after = (TABLE.format(size="sa.Integer", more="", unique="", last=each) for each in ("", last))
+    (source,) = changed(project, database, f"{before}old = sa.Column(sa.Integer)\n", after)
+    assert "phase" not in source
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_removing_labels_can_wait(project: Project, database: Database) -> None:
+    before, after = (one(f'sa.Enum({labels}, name="sizes")', "old") for labels in ('"s", "m"', '"m"'))
+    (source,) = changed(project, database, before, after)
+    assert 'phase = "post"' in source

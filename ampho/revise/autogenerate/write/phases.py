@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from alembic.operations import ops
 
 from ampho.history.revision import Phase
-from ampho.revise.autogenerate.ask.fills import AfterFills, Fill, SetNotNull
+from ampho.revise.autogenerate.ask.fills import AfterFills, Fill, SetNotNull, unfilled
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.constraints import UnnamedTableOps
-from ampho.revise.autogenerate.operations.describe import narrows
+from ampho.revise.autogenerate.operations.describe import family, narrows
 from ampho.revise.autogenerate.operations.enums import ChangeLabelsOp
 from ampho.revise.autogenerate.operations.statements import Statement
 
@@ -23,11 +23,15 @@ _WORD = re.compile(r"\w+")
 def split_by_phase(changes: Changes) -> list[Changes]:
     """Return changes in one part, or in two if the new release needs some of them before the old release is gone.
 
-    Renames are not split, because later operations use the new names.
+    Changes with an operation that belongs to both phases, such as a rename, are not split: the new release needs it,
+    and the old release may not run with it.
     """
     splitting = _Splitting(changes)
     parts = list(splitting.parts(Phase.PRE)), list(splitting.parts(Phase.POST))
-    if not all(any(not isinstance(each, Fill) for each in part) for part in parts) or splitting.is_refused:
+    is_pre, is_post = (any(not isinstance(each, Fill) for each in part) for part in parts)
+    if not (is_pre and is_post) or splitting.is_refused:
+        if not (is_pre or splitting.is_refused) and changes.only(ChangeLabelsOp):
+            changes.phase = Phase.POST  # which its SQL does not tell, because it also creates a type
         return [changes]
     pre, post = (Changes.of(changes.package, part, changes.objects) for part in parts)
     for part, phase in ((pre, Phase.PRE), (post, Phase.POST)):
@@ -41,7 +45,7 @@ def split_by_phase(changes: Changes) -> list[Changes]:
 class _Splitting:
     """Decides the phase of each operation of some changes.
 
-    :ivar is_refused: whether a change of a table cannot be split, although it has operations of both phases.
+    :ivar is_refused: whether an operation, or a change of a table, belongs to both phases, but cannot be split.
     """
 
     changes: Changes
@@ -52,10 +56,7 @@ class _Splitting:
         self._dropped = set(map(table_key, self.changes.only(ops.DropTableOp)))
         self._created = set(map(table_key, self.changes.only(ops.CreateTableOp)))
         self._added = {(table_key(each), each.column.name) for each in operations if isinstance(each, ops.AddColumnOp)}
-        self.is_refused = any(
-            isinstance(each, ops.RenameTableOp) or (isinstance(each, ops.AlterColumnOp) and each.modify_name)
-            for each in operations
-        )
+        self.is_refused = any(map(self._belongs_to_both, operations))
 
     def parts(self, phase: Phase) -> Iterator[ops.MigrateOperation]:
         """Yield the operations of a phase. Values for existing rows are in both, because rows come in between."""
@@ -103,27 +104,91 @@ class _Splitting:
             case ops.DropConstraintOp() | ops.DropIndexOp():
                 is_post = self._goes_with_a_column(operation, change)
             case ops.AlterColumnOp():
-                old, new = operation.existing_type, operation.modify_type
-                is_post = operation.modify_nullable is False or bool(old and new and narrows(old, new))
+                is_post = _restricts_values(operation)
             case ops.CreateForeignKeyOp():
-                is_post = self._restricts(key, operation.local_cols)
+                is_post = self._restricts(key, operation.local_cols) and not _is_replaced(operation, change)
             case ops.CreateCheckConstraintOp():
                 is_post = self._restricts(key, _WORD.findall(str(operation.condition)))
         return Phase.POST if is_post else Phase.PRE
+
+    def _belongs_to_both(self, operation: ops.MigrateOperation) -> bool:
+        match operation:
+            case ops.RenameTableOp():
+                return True
+            case ops.AlterColumnOp(modify_name=str()):
+                return True
+            case ops.AlterColumnOp() if not isinstance(operation, SetNotNull):
+                return _restricts_values(operation) and _is_needed(operation)
+            case ops.AddColumnOp():
+                return table_key(operation) not in self._created and unfilled(operation) is not None
+        return False
 
     def _restricts(self, key: str, columns: Collection[str]) -> bool:
         """Return whether a constraint of some columns is about none that is new."""
         return not any((key, column) in self._added for column in columns)
 
     def _goes_with_a_column(self, operation: ops.MigrateOperation, change: ops.ModifyTableOps) -> bool:
-        """Return whether an index or a constraint is dropped because a column is, and not replaced."""
+        """Return whether an index or a constraint is dropped because one of its columns is, and not replaced."""
+        dropped = {each.column_name for each in change.ops if isinstance(each, ops.DropColumnOp)}
         names = {
             getattr(each, "constraint_name", getattr(each, "index_name", None))
             for each in change.ops
             if not isinstance(each, ops.DropConstraintOp | ops.DropIndexOp)
         }
         own = getattr(operation, "constraint_name", getattr(operation, "index_name", None))
-        return own not in names and any(isinstance(each, ops.DropColumnOp) for each in change.ops)
+        return bool(dropped) and own not in names and not dropped.isdisjoint(_columns(operation))
+
+
+def _columns(operation: ops.MigrateOperation) -> Collection[str]:
+    """Return the columns of an index or a constraint that is dropped; for a check constraint, the words in it."""
+    match operation.reverse():
+        case ops.CreateIndexOp(columns=items):
+            return {word for each in items for word in _WORD.findall(str(each))}
+        case ops.CreateUniqueConstraintOp(columns=names) | ops.CreateForeignKeyOp(local_cols=names):
+            return names
+        case ops.CreateCheckConstraintOp(condition=condition):
+            return _WORD.findall(str(condition))
+    return ()
+
+
+def _is_replaced(operation: ops.CreateForeignKeyOp, change: ops.ModifyTableOps) -> bool:
+    """Return whether a foreign key takes the place of another one, for example with another ON DELETE."""
+    dropped = (each.reverse() for each in change.ops if isinstance(each, ops.DropConstraintOp))
+    return _link(operation) in [_link(each) for each in dropped if isinstance(each, ops.CreateForeignKeyOp)]
+
+
+def _link(operation: ops.CreateForeignKeyOp) -> tuple[object, ...]:
+    schema = operation.kw.get("referent_schema")
+    return operation.local_cols, schema, operation.referent_table, operation.remote_cols
+
+
+def _restricts_values(operation: ops.AlterColumnOp) -> bool:
+    """Return whether the old release may not be able to write a column after a change."""
+    drops_default = operation.modify_server_default is None and not operation.existing_nullable
+    return operation.modify_nullable is False or drops_default or _limits(operation) or _converts(operation)
+
+
+def _is_needed(operation: ops.AlterColumnOp) -> bool:
+    """Return whether the new release may not be able to write a column before a change."""
+    old, new = _labels(operation.existing_type), _labels(operation.modify_type)
+    is_widened = bool(new - old) if old else operation.modify_type is not None and not _limits(operation)
+    return bool(operation.modify_nullable or is_widened)
+
+
+def _limits(operation: ops.AlterColumnOp) -> bool:
+    """Return whether some values of the old type of a column are too large for the new one, or not among its labels."""
+    old, new = operation.existing_type, operation.modify_type
+    return bool(old and new and (narrows(old, new) or (_labels(new) and _labels(old) - _labels(new))))
+
+
+def _converts(operation: ops.AlterColumnOp) -> bool:
+    """Return whether values of the old type of a column are not values of the new one."""
+    old, new = (family(type_) if type_ else "" for type_ in (operation.existing_type, operation.modify_type))
+    return "" not in (old, new) and old != new and (old, new) != ("integer", "number") and not _limits(operation)
+
+
+def _labels(type_: object) -> frozenset[str]:
+    return frozenset(getattr(type_, "enums", ()))
 
 
 def _alone(operation: ops.MigrateOperation) -> ops.MigrateOperation:
