@@ -332,6 +332,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[Facade, int, str], st
 
 NARROW = """If a step has no note, you asked for it, and it runs in a transaction.
 partly outside a transaction
+phase post (inferred)
 may lose data: drops the table orders"""
 Terminal: TypeAlias = Callable[[Facade, int, str], str]
 

@@ -69,7 +69,7 @@ def test_the_page_tells_what_has_to_wait_in_production(core: Project) -> None:
         each.call("upgrade")
         core.revision("core", "core_1700000003", "core_1700000002", upgrade="op.drop_table('things')")
         page = ask(each)
-        assert "phase post, inferred: drops the table things" in page.words
+        assert "phase post (inferred)" in page.words
         assert "core_1700000003 (post)" in page.text
 
 

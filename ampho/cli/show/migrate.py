@@ -168,7 +168,7 @@ def notes(step: Step) -> list[tuple[str, str]]:
     if step.in_transaction is not None and step.in_transaction in _TRANSACTIONS:
         notes.append((_TRANSACTIONS[step.in_transaction], _color(step)))
     if step.phase is Phase.POST:
-        notes.append((f"phase {_phase(step)}", ""))
+        notes.append((f"phase post{' (inferred)' if step.is_phase_inferred else ''}", ""))
     if step.losses:
         notes.append((f"may lose data: {'; '.join(step.losses)}", "red"))
     if step.risks:
