@@ -24,7 +24,7 @@ def split_by_phase(changes: Changes) -> list[Changes]:
     """Return changes in one part, or in two if the new release needs some of them before the old release is gone.
 
     Changes with an operation that belongs to both phases, such as a rename, are not split: the new release needs it,
-    and the old release may not run with it.
+    and the old release may fail with it.
     """
     splitting = _Splitting(changes)
     parts = list(splitting.parts(Phase.PRE)), list(splitting.parts(Phase.POST))
