@@ -169,10 +169,12 @@ class _Seen:
     """What the calls of a function have done to tables that existed before.
 
     :ivar added: the columns that they have added, and whether these may be NULL.
-    :ivar unlinked: how many foreign keys they have dropped that no other has replaced yet.
+    :ivar dropped: the names of the constraints that they have dropped.
+    :ivar unlinked: how many of these are known to be foreign keys that no other has replaced yet.
     """
 
     added: dict[str, bool] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
     unlinked: int = 0
 
     def effects(self, call: ast.Call, first: int) -> Iterator[Effect]:
@@ -180,7 +182,8 @@ class _Seen:
 
         :param first: the position of the argument after the name of the table.
         """
-        constraint = _named("constraint", string(argument(call, "constraint_name", 0)))
+        own = string(argument(call, "constraint_name", 0))
+        constraint = _named("constraint", own)
         match called(call):
             case "add_column" if isinstance(column := argument(call, "column", first), ast.Call):
                 name = string(argument(column, "name", 0))
@@ -192,14 +195,15 @@ class _Seen:
                 name = string(argument(call, "column_name", first))
                 yield from _altered(call, _named("column", name), may_be_null=self.added.get(name))
             case "drop_constraint":
-                self.unlinked += string(argument(call, "type_")) == "foreignkey"
+                self.dropped.add(own)
+                self.unlinked += string(argument(call, "type_", first + 1)) == "foreignkey"
                 yield _RELAXES, False, True
             case "create_unique_constraint":
                 yield f"adds {constraint}", False, True
             case "create_index" if _is_true(argument(call, "unique")):
                 yield f"adds {_named('unique index', string(argument(call, 'index_name', 0)))}", False, True
-            case "create_foreign_key" if self.unlinked:
-                self.unlinked -= 1  # This one replaces another, for example with another ON DELETE.
+            case "create_foreign_key" if self.unlinked or (own and own in self.dropped):
+                self.unlinked = max(self.unlinked - 1, 0)  # It replaces another, for example with another ON DELETE.
             case name if name in _RESTRICTS and not _names(call, self.added):
                 yield f"adds {constraint}", True, False
 

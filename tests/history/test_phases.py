@@ -38,6 +38,10 @@ PRE = (
            batch.create_check_constraint('few', 'stars < 6')""",
     """op.drop_constraint('fk', 'posts', type_='foreignkey')
        op.create_foreign_key('fk', 'posts', 'authors', ['author_id'], ['id'], ondelete='CASCADE')""",
+    """op.drop_constraint('fk', 'posts')
+       op.create_foreign_key('fk', 'posts', 'authors', ['author_id'], ['id'], ondelete='CASCADE')""",
+    """op.drop_constraint('posts_author', 'posts', 'foreignkey')
+       op.create_foreign_key(None, 'posts', 'authors', ['author_id'], ['id'], ondelete='CASCADE')""",
     "op.alter_column('posts', 'stars', server_default=None, existing_nullable=True)",
     """op.add_column('posts', sa.Column('stars', sa.Integer(), server_default='0'))
        op.alter_column('posts', 'stars', server_default=None)""",
