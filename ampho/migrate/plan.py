@@ -183,7 +183,7 @@ class Plan:
                     f"{step.revision.id} waits for phase post, because it {step.phase_reason}{also}, which the new"
                     " release needs. Split it into two revisions."
                 )
-        return " ".join(warnings)
+        return " ".join(dict.fromkeys(warnings))  # once, even if a step is held back in several databases
 
     @property
     def along(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from project import Project
 from revisions import graph
 from servers import Database
 from sqlalchemy import URL
+from tenants import files
 
 from ampho.errors import ConfigurationError, PhaseError, SpecifierError
 from ampho.history.graph import Graph
@@ -314,3 +315,15 @@ def test_the_phase_in_a_file_is_shown(users: Project) -> None:
         assert "Phase:       post\n" in each.run("db-show", "app_5").stdout
         assert "Phase" not in each.run("db-show", "app_3").stdout
         assert "post" in each.run("db-status", "-a").stdout.splitlines()[-3]
+
+
+def test_what_several_databases_hold_back_is_told_once(project: Project) -> None:
+    fleet = files(project, "flask", 3)
+    project.run("ampho", "db-up", "--all")
+    fleet.add_revision("op.drop_table('table_1')")
+    planned = project.run("ampho", "db-up", "-d", "tenants", "--phase", "pre", "--plan")
+    reason = "(post, inferred: drops the table table_1)"
+    held = f"orders_2 by hand {reason} in tenants/t000, tenants/t001, tenants/t002"
+    assert held in " ".join(planned.stdout.split())
+    assert planned.stdout.count(reason) == 1
+    assert planned.stderr.count("Split it into two revisions.") == 1

@@ -45,8 +45,13 @@ def _print_held_back(plan: Plan, *, stderr: bool) -> None:
         return
     say("Held back for 'ampho db-up --phase post':", err=stderr)
     width = max(len(step.revision.id) for step in plan.held_back)
+    databases: dict[str, list[str]] = {}
     for step in plan.held_back:
-        say(f"  {step.revision.id:<{width}}  {step.revision.message} ({_phase(step)})", err=stderr, hang=width + 4)
+        databases.setdefault(step.revision.id, []).append(step.database)
+    for step in {step.revision.id: step for step in plan.held_back}.values():
+        where = f" in {listed(databases[step.revision.id], PACKAGES)}" if plan.is_of_several else ""
+        text = f"  {step.revision.id:<{width}}  {step.revision.message} ({_phase(step)}){where}"
+        say(text, err=stderr, hang=width + 4)
 
 
 def _phase(step: Step) -> str:
