@@ -115,7 +115,7 @@ def tooltip(node: Node) -> str:
     """Return the ids and messages of a node, one revision per line, and the meaning of its mark."""
     lines = [f"{name(rid)}  {message(text)}".rstrip() for rid, text in zip(node.revisions, node.messages, strict=True)]
     remarks = [LOOKS[node.mark].meaning] if node.mark is not Mark.UNKNOWN else []
-    remarks += [f"phase {node.phase}"] if node.phase else []
+    remarks += ["phase post"] if node.phase is Phase.POST else []
     remarks += ["head"] if node.is_head else []
     return "\n".join([*lines, *([f"({', '.join(remarks)})"] if remarks else [])])
 
