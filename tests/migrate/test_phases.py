@@ -204,6 +204,7 @@ def test_the_commands_tell_what_is_held_back(users: Project, database: Database)
         assert DONE in done
         held = "Held back for 'ampho db-up --phase post':\n  app_3  Drop the name (post, inferred: drops the column"
         assert held in done
+        assert "app_4  Nothing (because of what it depends on)" in done
         assert held in planned
         again = each.run("db-up", "--phase", "pre").stdout
         assert again.startswith("Nothing to do: only revisions in phase post are pending.\nHeld back")

@@ -50,7 +50,8 @@ def _print_held_back(plan: Plan, *, stderr: bool) -> None:
         databases.setdefault(step.revision.id, []).append(step.database)
     for step in {step.revision.id: step for step in plan.held_back}.values():
         where = f" in {listed(databases[step.revision.id], PACKAGES)}" if plan.is_of_several else ""
-        text = f"  {step.revision.id:<{width}}  {step.revision.message} ({_phase(step)}){where}"
+        why = _phase(step) if step.phase is Phase.POST else "because of what it depends on"
+        text = f"  {step.revision.id:<{width}}  {step.revision.message} ({why}){where}"
         say(text, err=stderr, hang=width + 4)
 
 
