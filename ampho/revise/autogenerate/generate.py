@@ -205,7 +205,8 @@ def _warn_of_changes(found: Iterable[Generated], warn: Warn, *, dry_run: bool) -
         for question in each.questions:
             warn(question.warning)
         if each.questions and not dry_run:
-            warn(f"To add such an option, delete the new file of {each.package}, and run the command again.")
+            files = "file" if len(each.paths) == 1 else "files"
+            warn(f"To add such an option, delete the new {files} of {each.package}, and run the command again.")
         for risk in risks(each.changes):
             warn(risk)
 
