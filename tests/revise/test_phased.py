@@ -206,3 +206,14 @@ def test_removing_labels_can_wait(project: Project, database: Database) -> None:
     before, after = (one(f'sa.Enum({labels}, name="sizes")', "old") for labels in ('"s", "m"', '"m"'))
     (source,) = changed(project, database, before, after)
     assert 'phase = "post"' in source
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_checks_of_a_dropped_column_and_of_another_one(project: Project, database: Database) -> None:
+    checks = 'sa.CheckConstraint("size > 0", name="ck_size"), sa.CheckConstraint("old > 0", name="ck_old")'
+    before = f"{one('sa.Integer', 'old')}\n    __table_args__ = ({checks})\n"
+    pre, post = changed(project, database, before, one("sa.Integer", "new"))
+    assert "ck_size" in pre
+    assert "ck_old" not in pre
+    assert "ck_size" not in post
+    assert "ck_old" in post
