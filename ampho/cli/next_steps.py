@@ -97,7 +97,8 @@ def _steps(states: Sequence[DatabaseStatus], groups: Iterable[str]) -> Iterator[
         )
     if worst in _READY_FOR_UPGRADE and any(state.pending for state in states):
         yield "db-up --plan", "show the pending revisions, and which may lose data"
-        yield "db-up", "apply them"
+        post = any(state.post for state in states)
+        yield "db-up", "apply them; in production, see 'ampho db-up --help' about --phase" if post else "apply them"
     elif worst is Status.AHEAD and any(
         f"db-down {MISSING}" in each.means for state in states for each in state.missing
     ):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table, Text, select
 
@@ -25,8 +26,12 @@ class BackfillTable:
 
     def __init__(self, connection: Connection, journal: str, schema: str | None) -> None:
         self._connection = connection
-        self._table = table = Table(
-            backfill_table(journal),
+        self._name, self._schema = backfill_table(journal), schema
+
+    @cached_property
+    def _table(self) -> Table:
+        return Table(
+            self._name,
             MetaData(),
             Column("revision", String(255), primary_key=True),
             Column("direction", String(20), primary_key=True),
@@ -39,14 +44,17 @@ class BackfillTable:
             Column("passes", Integer, nullable=False),
             Column("is_done", Boolean, nullable=False),
             Column("checksum", String(64)),
-            schema=schema,
+            schema=self._schema,
         )
-        self._key = table.c.revision, table.c.direction, table.c.number
+
+    @property
+    def _key(self) -> Sequence[Column[Any]]:
+        return self._table.c.revision, self._table.c.direction, self._table.c.number
 
     @property
     def exists(self) -> bool:
         """Whether the table exists."""
-        return self._connection.dialect.has_table(self._connection, self._table.name, schema=self._table.schema)
+        return self._connection.dialect.has_table(self._connection, self._name, schema=self._schema)
 
     def create(self) -> None:
         """Create the table if it does not exist."""

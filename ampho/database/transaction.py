@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -32,7 +31,7 @@ class StepTransaction:
     :ivar is_own: whether the current statements come from Ampho or Alembic, rather than from the revision.
     :ivar committed: whether part of the step was committed before its end, which a second run may not repeat.
     :ivar repeats: whether the current statements have the same result if the step runs again from its start.
-    :ivar repeated: whether part of the step was committed that a second run repeats; see :func:`repeatable`.
+    :ivar repeated: whether part of the step was committed that a second run repeats; see :meth:`repeatable`.
     :ivar is_over: whether a statement has ended the transaction without SQLAlchemy noticing.
     :ivar rolled_back: whether the revision has rolled back the transaction.
     :ivar lost: whether that rollback undid changes of the revision.
@@ -61,7 +60,6 @@ class StepTransaction:
             ("after_cursor_execute", self._after_statement),
         ):
             event.listen(connection, name, listener)
-        _transactions[connection] = self
 
     def begin_step(self, before_commit: Callable[[], None]) -> None:
         """Start tracking the transaction of the next step.
@@ -134,23 +132,15 @@ class StepTransaction:
             self.has_written = self._is_transactional or ROLLS_BACK.match(statement) is not None
             self._is_mixed = self._is_mixed or not self.repeats
 
+    @contextmanager
+    def repeatable(self) -> Iterator[None]:
+        """Treat the statements and commits in the body as safe to repeat, if the step runs again from its start.
 
-_transactions: WeakKeyDictionary[Connection, StepTransaction] = WeakKeyDictionary()
-
-
-@contextmanager
-def repeatable(connection: Connection | None) -> Iterator[None]:
-    """Treat the statements and commits in the body as safe to repeat, if the step runs again from its start.
-
-    As long as a step has committed nothing else, it counts as rolled back if it fails or is killed, so that the next
-    run simply starts it again. Without a step of Ampho, as under plain Alembic, this does nothing.
-    """
-    step = _transactions.get(connection) if connection is not None else None
-    if step is None:
-        yield
-        return
-    before, step.repeats = step.repeats, True
-    try:
-        yield
-    finally:
-        step.repeats = before
+        As long as a step has committed nothing else, it counts as rolled back if it fails or is killed, so that the
+        next run simply starts it again.
+        """
+        before, self.repeats = self.repeats, True
+        try:
+            yield
+        finally:
+            self.repeats = before

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias
@@ -118,7 +118,8 @@ def _inferred(digest: bytes, file: str) -> Placement:
     text = part_of(source, "upgrade")
     if not _SUSPECT.search(text):
         return _NEUTRAL if b"(" not in text.partition(b":")[2] and _is_neutral(source) else _UNKNOWN
-    reached = list(reachable(functions(source), "upgrade"))
+    defined = functions(source)
+    reached = list(reachable(defined, "upgrade"))
     effects = [effect for function in reached for effect in _effects(function)]
     breaks = list(dict.fromkeys(what for what, breaks, _ in effects if breaks))
     if not breaks:
@@ -128,7 +129,26 @@ def _inferred(digest: bytes, file: str) -> Placement:
     # constraint is dropped together with its column, but otherwise because the new release cannot keep it.
     ignored = _RELAXES if is_lossy else CHANGES_ROWS
     needs = list(dict.fromkeys(what for what, _, needed in effects if needed and what != ignored))
+    needs += _required(reached, reachable(defined, "downgrade"))
     return Placement(Phase.POST, breaks[0], conflict=needs[0] if needs else "")
+
+
+def _required(upgrade: Iterable[Function], downgrade: Iterable[Function]) -> Iterator[str]:
+    """Yield what is needed before a column is dropped that must not be NULL, as the downgrade tells."""
+    added = {
+        string(argument(column, "name", 0))
+        for call in _calls(downgrade, "add_column")
+        for column in call.args
+        if isinstance(column, ast.Call) and is_false(argument(column, "nullable")) and not has_value(column)
+    }
+    for call in _calls(upgrade, "drop_column"):
+        if (name := string(argument(call, "column_name", -1))) in added:
+            yield f"first has to let the column {name} be NULL"
+
+
+def _calls(found: Iterable[Function], name: str) -> Iterator[ast.Call]:
+    nodes = (node for function in found for node in ast.walk(function))
+    return (node for node in nodes if isinstance(node, ast.Call) and called(node) == name)
 
 
 def _is_neutral(source: bytes) -> bool:

@@ -16,6 +16,7 @@ from ampho.history.files import read_bytes
 from ampho.history.graph import Graph
 from ampho.history.losses import (
     Function,
+    called,
     converted_in_code,
     functions,
     is_backfill,
@@ -120,6 +121,7 @@ def _commits(function: Function) -> bool:
     """Return whether a function ends its transaction early."""
     return any(
         (isinstance(node, ast.Attribute) and node.attr in _ENDINGS)
+        or (isinstance(node, ast.Call) and called(node) == "backfill")
         or (isinstance(node, ast.Constant) and isinstance(node.value, str) and ENDS_TRANSACTION.match(node.value))
         for node in ast.walk(function)
     )

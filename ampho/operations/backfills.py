@@ -89,6 +89,8 @@ def backfill(
 def _check(change: Change, size: int | None, pause: float) -> None:
     if not (change and isinstance(change, Mapping | Callable)):
         raise OperationError("set= has to be a dictionary with the new values by column, or a function of rows")
+    if size is not None and not isinstance(size, int):
+        raise OperationError(f"size= is {size!a}; it has to be a number of rows")
     if size is not None and size < 1:
         raise OperationError(f"size= is {size}; it has to be at least 1")
     if pause < 0:

@@ -122,6 +122,12 @@ class Keyset:
         return true() if place is None else _compared(self._key, place, is_above=True)
 
     def _check_columns(self, names: Iterable[str]) -> None:
+        names = [*names]
+        if of_key := [column.name for column in self._key if column.name in names]:
+            raise OperationError(
+                f"set= changes {listed(of_key)}, by which the table {self.table.name} is divided. Pass other columns as"
+                " key=, or change it with op.execute()"
+            )
         if unknown := [str(name) for name in names if name not in self.table.c]:
             hint = did_you_mean(unknown[0], self.table.c.keys())
             raise OperationError(f"the table {self.table.name} has no column {listed(unknown)}. {hint}".rstrip(". "))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from alembic import op
@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import DDLElement
 
-from ampho.database.transaction import repeatable
 from ampho.migrate import other_connections
+from ampho.migrate.step import STEP, RunningStep
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -77,11 +77,13 @@ class Server:
         row = self.row(_IS_PARTITIONED, table=self.single(table))
         return row is not None and bool(row[0])
 
-    @contextmanager
-    def repeatable(self) -> Iterator[None]:
-        """Treat what the body does and commits as safe to repeat, if the revision runs again."""
-        with repeatable(None if self.is_offline else op.get_bind()):
-            yield
+    def repeatable(self) -> AbstractContextManager[None]:
+        """Treat what the body does and commits as safe to repeat, if the revision runs again.
+
+        Outside of a run of Ampho, as under plain Alembic, this does nothing.
+        """
+        running: RunningStep | None = self.context.opts.get(STEP)
+        return nullcontext() if running is None else running.migrating.transaction.repeatable()
 
     def commit(self) -> None:
         """Commit, and begin the next transaction."""

@@ -137,7 +137,8 @@ def assess(applied: Applied, journal: Journal, phases: Phases, *, compare_files:
         Status.EDITED: applied.edited(journal) if compare_files else (),
         Status.BEHIND: [rid for rid in graph.ids if graph.has_file(rid) and rid not in known],
     }
-    can_wait = Schedule.of(applied, found[Status.BEHIND], phases).optional if found[Status.BEHIND] else ()
+    schedule = Schedule.of(applied, found[Status.BEHIND], phases)
+    can_wait = schedule.optional
     grouped: defaultdict[tuple[Status, str, Phase | None], list[str]] = defaultdict(list)
     for status, ids in found.items():
         for rid in ids:
@@ -146,7 +147,9 @@ def assess(applied: Applied, journal: Journal, phases: Phases, *, compare_files:
                 phase = Phase.POST if rid in can_wait else Phase.PRE
             grouped[status, applied.package(rid) if rid in graph else "", phase].append(rid)
     findings = [
-        Finding(status, package, tuple(ids), _means(status, applied, ids, phase), phase=phase)
+        Finding(
+            status, package, tuple(ids), _means(status, applied, ids, phase, has_post=bool(schedule.held)), phase=phase
+        )
         for (status, package, phase), ids in grouped.items()
     ]
     superfluous = applied.superfluous(journal)
@@ -157,7 +160,7 @@ def assess(applied: Applied, journal: Journal, phases: Phases, *, compare_files:
     return Deployment(tuple(findings))
 
 
-def _means(status: Status, applied: Applied, ids: list[str], phase: Phase | None) -> str:
+def _means(status: Status, applied: Applied, ids: list[str], phase: Phase | None, *, has_post: bool) -> str:
     """Return what is wrong with some revisions, and what to do about it."""
     one = len(ids) == 1
     it = "it" if one else "them"
@@ -174,5 +177,5 @@ def _means(status: Status, applied: Applied, ids: list[str], phase: Phase | None
         case Status.BEHIND if phase is Phase.POST:
             return f"pending in phase post; once the old release is gone, apply {it} with 'ampho db-up --phase post'"
         case Status.BEHIND:
-            return f"pending; apply {it} with 'ampho db-up'"
+            return f"pending; apply {it} with 'ampho db-up{' --phase pre' if has_post else ''}'"
     return f"applied but missing: {advice.explain_missing(applied, ids)}"

@@ -182,3 +182,12 @@ def test_a_file_that_cannot_be_parsed_is_pre(tmp_path: Path) -> None:
     assert Phases({}).of(revision).phase is Phase.PRE
     Path(revision.file).unlink()
     assert Phases({}).of(read_revision(write(tmp_path, "op.drop_table(1)", name="b.py"), "app")).phase is Phase.POST
+
+
+def test_a_column_that_must_not_be_null_is_needed_until_it_is_let_be_null(tmp_path: Path) -> None:
+    body = (
+        "op.drop_column('posts', 'fax')\n\ndef downgrade():\n    op.add_column('posts', sa.Column('fax', sa.Text(){}))"
+    )
+    assert placed(tmp_path, body.format("")).conflict == ""
+    assert placed(tmp_path, body.format(", nullable=False, server_default='1'")).conflict == ""
+    assert placed(tmp_path, body.format(", nullable=False")).conflict == "first has to let the column fax be NULL"

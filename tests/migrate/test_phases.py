@@ -260,7 +260,8 @@ def test_refusals_in_the_commands(users: Project) -> None:
             assert told.startswith("app_5 of app is in phase pre, but depends on app_3, which is pending and in phase")
             assert "(drops the column name)" in told
         assert each.run("db-status").stdout.count("4 (1 post)") == 1
-        assert "pending; apply them with 'ampho db-up'" in each.run("db-check", "--deploy", "--phase", "pre").stdout
+        deploy = each.run("db-check", "--deploy", "--phase", "pre").stdout
+        assert "pending; apply them with 'ampho db-up --phase pre'" in deploy
         assert "--phase requires --deploy" in each.error_line("db-check", "--phase", "pre", exit_code=2)
         assert "are mutually exclusive" in each.error_line("db-check", "--deploy", "--phases", exit_code=2)
         assert "--phases cannot be" in each.error_line("db-check", "--phases", "--scratch", exit_code=2)

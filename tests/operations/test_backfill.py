@@ -405,10 +405,10 @@ def test_another_backfill_in_its_place_is_refused(project: Project, database: Da
         assert "is not unique" in fails(each)
         write(project, f'{IMPORTS}backfill("core", {{"n": 5}}, size=20)', table=TABLE)
         assert "there is no table core" in fails(each)
-        write(project, f'{IMPORTS}backfill("alembic_version", {{"version_num": "x"}}, size=20)')
+        write(project, f'{IMPORTS}backfill("ampho_journal", {{"host": "x"}}, size=20)')
         said = fails(each)
         assert "the file has changed since the backfill of users by id was interrupted after 60 rows, and now" in said
-        assert "has a backfill of alembic_version by version_num in its place. Restore the file, or run" in said
+        assert "has a backfill of ampho_journal by id in its place. Restore the file, or run" in said
         assert each.call("status").backfills[0].rows == 60
 
 

@@ -139,7 +139,7 @@ def test_what_git_cannot_find_is_explained(project: Project, tmp_path: Path, mon
         assert "git has no branch or commit 'origin/main'" in each.error_line("db-lint", "--diff-base", "origin/main")
         commit(project.folder)
         line = each.error_line("db-lint", "--diff-base", "origin/main", "--format", "gitlab")
-        assert line.endswith("fetch it with 'git fetch origin main'.")
+        assert line.endswith("fetch it with 'git fetch origin main:refs/remotes/origin/main'.")
         assert "git has no branch or commit '--all'" in each.error_line("db-lint", "--diff-base", "--all")
         git(project.folder, "checkout", "-q", "--orphan", "alone")
         commit(project.folder, "another first commit")

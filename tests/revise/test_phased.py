@@ -21,6 +21,7 @@ class Post(db.Model):
     title = sa.Column(sa.String(50))
     kind = sa.Column(sa.Enum("new", "old", name="kinds"))
     old = sa.Column(sa.String(50), index=True)
+    fax = sa.Column(sa.String(50), nullable=False)
 """
 AFTER = """
 class Writer(db.Model):
@@ -55,7 +56,7 @@ def revisions(store: Store) -> list[Revision]:
 
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_two_revisions_for_two_phases(blog: Store, database: Database) -> None:
-    database.run("INSERT INTO posts (id, title) VALUES (1, NULL)")
+    database.run("INSERT INTO posts (id, title, fax) VALUES (1, NULL, '1')")
     written = blog.run("db-rev", "blog", "Go on", "-a", *FILLS)
     assert "There are two phases: the new release of the app needs the first part" in written.stdout
     pre, post = revisions(blog)
@@ -65,18 +66,24 @@ def test_two_revisions_for_two_phases(blog: Store, database: Database) -> None:
     blog.run("db-up", "--phase", "pre")
     assert {"authors", "posts", "writers"} <= set(database.tables())
     assert {"title", "old", "stars", "writer_id", "body"} <= set(database.columns("posts"))
-    # as the old release writes it
-    database.run("INSERT INTO posts (id, old) VALUES (2, 'x')")
+    # as the old release writes it, and as the new one does
+    database.run("INSERT INTO posts (id, old, fax) VALUES (2, 'x', '2')")
+    database.run("INSERT INTO posts (id, title, stars) VALUES (4, 'new', 5)")
 
     blog.run("db-up", "--phase", "post")
     assert "matches its models" in blog.run("db-check").stdout
-    assert database.query("SELECT id, title, stars FROM posts ORDER BY id") == [(1, "none", 0), (2, "none", 0)]
+    assert database.query("SELECT id, title, stars FROM posts ORDER BY id") == [
+        (1, "none", 0),
+        (2, "none", 0),
+        (4, "new", 5),
+    ]
     assert "old" not in database.columns("posts")
 
     blog.run("db-down", "blog@-1", "--yes")
     database.run("INSERT INTO posts (id, old) VALUES (3, 'y')")
+    database.run("UPDATE posts SET fax = '0'")  # which must not be NULL before phase pre
     blog.run("db-down", "blog@-1", "--yes")
-    assert set(database.columns("posts")) == {"id", "title", "kind", "old"}
+    assert set(database.columns("posts")) == {"id", "title", "kind", "old", "fax"}
     blog.run("db-up")
     assert "matches its models" in blog.run("db-check").stdout
 
@@ -217,3 +224,30 @@ def test_checks_of_a_dropped_column_and_of_another_one(project: Project, databas
     assert "ck_old" not in pre
     assert "ck_size" not in post
     assert "ck_old" in post
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+@pytest.mark.parametrize("fill", [[], ["--fill", "posts.fax=0"]], ids=["no value", "a value for the downgrade"])
+def test_a_column_that_must_not_be_null_is_let_be_null_before_it_is_dropped(
+    fill: list[str], project: Project, database: Database
+) -> None:
+    store = open_store(project, database, {"blog": BEFORE})
+    store.auto("blog")
+    store.run("db-up")
+    database.run("INSERT INTO posts (id, fax) VALUES (1, '1')")
+    store.models("blog", "".join(line for line in BEFORE.splitlines(keepends=True) if "fax" not in line))
+    assert "two phases" in store.run("db-rev", "blog", "Go on", "-a", *fill).stdout
+    store.run("db-up", "--phase", "pre")
+    database.run("INSERT INTO posts (id) VALUES (2)")
+    store.run("db-up", "--phase", "post")
+    assert "matches its models" in store.run("db-check").stdout
+    store.run("db-down", "blog@-1", "--yes")
+    database.run("INSERT INTO posts (id) VALUES (3)")
+    if not fill:
+        database.run("UPDATE posts SET fax = '0'")
+    store.run("db-down", "blog@-1", "--yes")
+    assert database.query("SELECT DISTINCT fax FROM posts") == [("0",)]
+    store.models("blog", BEFORE)
+    for path in store.files("blog")[1:]:
+        path.unlink()
+    assert "matches its models" in store.run("db-check").stdout

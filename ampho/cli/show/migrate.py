@@ -95,7 +95,8 @@ def print_plan(plan: Plan, selected: Sequence[str] = (), *, before_question: boo
         return
     command = "db-up" if plan.direction is Direction.UPGRADE else "db-down"
     what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}{in_databases(plan)}"
-    say(f"Plan ({command} {plan.specifier}): {what}", err=stderr)
+    limit = f" --phase {plan.phase}" if plan.phase else ""
+    say(f"Plan ({command} {plan.specifier}{limit}): {what}", err=stderr)
     shown = replace(plan, steps=plan.steps[:_BEFORE_QUESTION]) if before_question else plan
     layouts = [partial(layout, shown) for layout in (_wide, _middle, _narrow)]
     if draw([*layouts, partial(_narrow, shown, stacked=True)], stderr=stderr):

@@ -48,21 +48,28 @@ def _merge_base(root: str, base: str) -> str:
     try:
         commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}").strip()
     except LinterError as exc:
+        if _git(root, "rev-parse", "--is-shallow-repository").strip() == "true" and not base.startswith("origin/"):
+            raise _is_shallow(base) from exc
+        name = base.removeprefix("origin/")
         raise LinterError(
             f"git has no branch or commit {base!a} to compare with. Correct --diff-base, or fetch it with 'git fetch"
-            f" origin {base.removeprefix('origin/')}'."
+            f" origin {name}:refs/remotes/origin/{name}'."
         ) from exc
     try:
         return _git(root, "merge-base", commit, "HEAD").strip()
     except LinterError as exc:
         if _git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
-            raise LinterError(
-                f"This clone is shallow, so git does not know where the branch left {base}. Fetch the whole history"
-                " with 'git fetch --unshallow', or clone with 'fetch-depth: 0' on GitHub and 'GIT_DEPTH: 0' on GitLab."
-            ) from exc
+            raise _is_shallow(base) from exc
         raise LinterError(
             f"The current branch and {base} have no common commit. Correct --diff-base, or commit something first."
         ) from exc
+
+
+def _is_shallow(base: str) -> LinterError:
+    return LinterError(
+        f"This clone is shallow, so git does not know where the branch left {base}. Fetch the whole history"
+        " with 'git fetch --unshallow', or clone with 'fetch-depth: 0' on GitHub and 'GIT_DEPTH: 0' on GitLab."
+    )
 
 
 def _git(folder: str | Path, *arguments: str) -> str:

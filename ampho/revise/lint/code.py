@@ -13,6 +13,7 @@ from ampho.history.losses import (
     is_empty,
     lost_in_code,
     narrowed_in_code,
+    statements_of,
 )
 from ampho.history.required import required_in_code
 from ampho.history.sql import lost_in_sql
@@ -53,6 +54,14 @@ def lines_in_batches(upgrade: ast.stmt | None) -> set[int]:
     return {line for call in batched for line in range(call.lineno, (call.end_lineno or call.lineno) + 1)}
 
 
+def _only_fills(function: Function) -> bool:
+    """Return whether a function only gives values to rows, which older code ignores."""
+    calls = [node.value for node in statements_of(function) if isinstance(node, ast.Expr)]
+    return len(calls) == len([*statements_of(function)]) and all(
+        isinstance(call, ast.Call) and called(call) == "backfill" for call in calls
+    )
+
+
 def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
     """Return why a revision cannot be reverted, as a sentence; empty if it can.
 
@@ -67,6 +76,6 @@ def why_irreversible(defined: dict[str, ast.stmt | None]) -> str:
         return ""
     if any(isinstance(node, ast.Raise) for node in downgrade.body):
         return "Its downgrade() raises an exception."
-    if is_empty(downgrade) and isinstance(upgrade, Function) and not is_empty(upgrade):
+    if is_empty(downgrade) and isinstance(upgrade, Function) and not (is_empty(upgrade) or _only_fills(upgrade)):
         return "Its downgrade() does nothing, but its upgrade() does something."
     return ""

@@ -68,12 +68,12 @@ class SetNotNull(ops.AlterColumnOp):
     column: Column[Any] | None = None
 
 
-class _InDowngrade(ops.ModifyTableOps):
+class InDowngrade(ops.ModifyTableOps):
     """Does nothing in the upgrade, and something else in the downgrade."""
 
     def __init__(self, change: ops.ModifyTableOps, reverse: ops.MigrateOperation) -> None:
         super().__init__(change.table_name, [], schema=change.schema)
-        self._reverse = reverse
+        self.only: ops.MigrateOperation = reverse
 
     def is_empty(self) -> bool:
         """Return whether both the upgrade and the downgrade change nothing."""
@@ -81,7 +81,7 @@ class _InDowngrade(ops.ModifyTableOps):
 
     def reverse(self) -> ops.MigrateOperation:  # type: ignore[override]
         """Return the operation of the downgrade."""
-        return self._reverse
+        return self.only
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Fills:
             if column is not None and value is not None:
                 fills.append(Fill(change, column[0], value, changes.autogen.dialect))
             if isinstance(operation, ops.AddColumnOp):
-                first.append(operation if value is None else _nullable(operation))
+                first.append(operation if value is None else nullable(operation))
                 after += [] if value is None else [self._not_null(operation)]
             elif isinstance(operation, ops.DropColumnOp):
                 after.append(self._dropped(change, operation, fills, changes))
@@ -161,9 +161,9 @@ class Fills:
         value = str(self._value(change, added.column.name, added.column.type, None, changes))
         fill = Fill(change, added.column.name, value, changes.autogen.dialect)
         not_null = ops.ModifyTableOps(change.table_name, [self._not_null(added)], schema=change.schema)
-        fills += [_InDowngrade(change, not_null), _InDowngrade(change, fill)]
+        fills += [InDowngrade(change, not_null), InDowngrade(change, fill)]
         return ops.DropColumnOp(
-            operation.table_name, operation.column_name, schema=operation.schema, _reverse=_nullable(added)
+            operation.table_name, operation.column_name, schema=operation.schema, _reverse=nullable(added)
         )
 
     def _value(
@@ -233,7 +233,8 @@ def questions_about_values(changes: Changes) -> Iterator[Question]:
                 yield Question("--fill", kind, name, detail=detail, check=check)
 
 
-def _nullable(operation: ops.AddColumnOp) -> ops.AddColumnOp:
+def nullable(operation: ops.AddColumnOp) -> ops.AddColumnOp:
+    """Return an operation that adds a column, but lets it be NULL."""
     from sqlalchemy import Column
 
     column = operation.column

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from alembic.operations import ops
 
 from ampho.history.revision import Phase
-from ampho.revise.autogenerate.ask.fills import AfterFills, Fill, SetNotNull, unfilled
+from ampho.revise.autogenerate.ask.fills import AfterFills, Fill, InDowngrade, SetNotNull, nullable, unfilled
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.constraints import UnnamedTableOps
-from ampho.revise.autogenerate.operations.describe import family, narrows
+from ampho.revise.autogenerate.operations.describe import added_again, family, narrows
 from ampho.revise.autogenerate.operations.enums import ChangeLabelsOp
 from ampho.revise.autogenerate.operations.statements import Statement
 
@@ -56,20 +56,55 @@ class _Splitting:
         self._dropped = set(map(table_key, self.changes.only(ops.DropTableOp)))
         self._created = set(map(table_key, self.changes.only(ops.CreateTableOp)))
         self._added = {(table_key(each), each.column.name) for each in operations if isinstance(each, ops.AddColumnOp)}
+        self._required = dict(self._needing_a_value())
         self.is_refused = any(map(self._belongs_to_both, operations))
+
+    def _needing_a_value(self) -> Iterator[tuple[tuple[str, str], ops.AddColumnOp]]:
+        """Yield the dropped columns that must not be NULL, to which the new release writes nothing."""
+        filled = [
+            (table_key(operation), each.column_name)
+            for operation in self.changes.upgrade.ops
+            if isinstance(operation, InDowngrade) and isinstance(operation.only, ops.ModifyTableOps)
+            for each in operation.only.ops
+            if isinstance(each, SetNotNull)
+        ]
+        for change in self.changes.only(ops.ModifyTableOps):
+            for each in change.ops if table_key(change) not in self._dropped else ():
+                if isinstance(each, ops.DropColumnOp):
+                    name, added = (table_key(change), each.column_name), added_again(each)
+                    if added is not None or name in filled:
+                        yield name, added or each.reverse()
 
     def parts(self, phase: Phase) -> Iterator[ops.MigrateOperation]:
         """Yield the operations of a phase. Values for existing rows are in both, because rows come in between."""
+        fills = [each for each in self.changes.upgrade.ops if isinstance(each, InDowngrade)]
         for operation in self.changes.upgrade.ops:
+            if operation in fills:
+                continue
             if isinstance(operation, ops.ModifyTableOps) and operation.ops:
                 yield from self._part(operation, phase)
             elif isinstance(operation, Fill) or self._phase(operation) is phase:
                 yield operation
+        if (
+            phase is Phase.PRE
+        ):  # at the end, because its downgrade begins with them, before the column is NOT NULL again
+            yield from (each for each in fills if isinstance(each.only, Fill))
 
     def _part(self, change: ops.ModifyTableOps, phase: Phase) -> Iterator[ops.MigrateOperation]:
         found = [self._of_table(each, change) for each in change.ops]
         own = [each for each, other in zip(change.ops, found, strict=True) if other is phase]
-        if len({*found}) == 1 and not isinstance(change, AfterFills):
+        required = [
+            (each, self._required.get((table_key(change), getattr(each, "column_name", "")))) for each in change.ops
+        ]
+        if phase is Phase.PRE:
+            own += [
+                _without_not_null(each, added)
+                for each, added in required
+                if added and isinstance(each, ops.DropColumnOp)
+            ]
+        else:
+            own = [self._dropped_nullable(each, change) for each in own]
+        if len({*found}) == 1 and not isinstance(change, AfterFills) and not any(added for _, added in required):
             yield from [change] if own else []
         elif type(change) not in _CUTTABLE:
             self.is_refused = True
@@ -77,13 +112,20 @@ class _Splitting:
             kind = UnnamedTableOps if isinstance(change, UnnamedTableOps) else ops.ModifyTableOps
             yield kind(change.table_name, [*map(_alone, own)], schema=change.schema)
 
+    def _dropped_nullable(self, operation: ops.MigrateOperation, change: ops.ModifyTableOps) -> ops.MigrateOperation:
+        """Return an operation whose downgrade lets a column be NULL that phase pre has changed in this way."""
+        added = self._required.get((table_key(change), getattr(operation, "column_name", "")))
+        if added is None or not isinstance(operation, ops.DropColumnOp):
+            return operation
+        return ops.DropColumnOp(
+            operation.table_name, operation.column_name, schema=operation.schema, _reverse=nullable(added)
+        )
+
     def _phase(self, operation: ops.MigrateOperation) -> Phase:
         """Return the phase of an operation other than a change of a table."""
         is_post = False
         match operation:
-            case (
-                ops.DropTableOp() | ops.ModifyTableOps()
-            ):  # of the latter, only the downgrade of a dropped column is here
+            case ops.DropTableOp():
                 is_post = True
             case ChangeLabelsOp():
                 is_post = not operation.added
@@ -189,6 +231,19 @@ def _converts(operation: ops.AlterColumnOp) -> bool:
 
 def _labels(type_: object) -> frozenset[str]:
     return frozenset(getattr(type_, "enums", ()))
+
+
+def _without_not_null(operation: ops.DropColumnOp, added: ops.AddColumnOp) -> ops.AlterColumnOp:
+    """Return the operation that lets a column be NULL until it is dropped."""
+    return ops.AlterColumnOp(
+        operation.table_name,
+        operation.column_name,
+        schema=operation.schema,
+        existing_type=added.column.type,
+        existing_nullable=False,
+        existing_comment=added.column.comment,
+        modify_nullable=True,
+    )
 
 
 def _alone(operation: ops.MigrateOperation) -> ops.MigrateOperation:
