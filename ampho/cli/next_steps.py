@@ -34,7 +34,8 @@ def print_next_steps(ctx: click.Context) -> None:
     except (AppNotFoundError, click.UsageError) as exc:
         if isinstance(exc, AppNotFoundError) and not exc.tried:
             raise
-        say(ctx.get_help(), err=True)
+        for line in ctx.get_help().splitlines():
+            say(line, err=True)
         say(err=True)
         say(
             "No app was found here. Specify one with --app, or with the environment variable AMPHO_APP or FLASK_APP.",

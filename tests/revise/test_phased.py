@@ -251,3 +251,22 @@ def test_a_column_that_must_not_be_null_is_let_be_null_before_it_is_dropped(
     for path in store.files("blog")[1:]:
         path.unlink()
     assert "matches its models" in store.run("db-check").stdout
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_later_revision_depends_on_the_part_in_phase_pre(project: Project, database: Database) -> None:
+    cart = "class Cart(db.Model):\n    id = sa.Column(sa.Integer, primary_key=True)\n"
+    store = open_store(project, database, {"blog": BEFORE, "shop": cart})
+    store.run("db-rev", "Begin", "-a")
+    store.run("db-up")
+    store.models("blog", AFTER)
+    store.run("db-rev", "blog", "Go on", "-a", *FILLS)
+    pre, post = revisions(store)
+    store.run("db-up")
+    store.models("shop", f'{cart}    writer_id = sa.Column(sa.ForeignKey("writers.id", name="fk_carts"))\n')
+    store.run("db-rev", "shop", "Go on, too", "-a")
+    new = store.read("shop", store.files("shop")[1])
+    assert new.depends_on == (pre.id,)
+    store.run("db-down", "base", "--yes")
+    store.run("db-up", "--phase", "pre")
+    assert post.id in store.run("db-status", "--all").stdout

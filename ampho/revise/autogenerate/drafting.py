@@ -151,7 +151,17 @@ class Drafting:
         for key, column in changes.removed():
             # Their revisions have to run first, even on an empty database.
             needed |= self.comparison.owners.users_of(key, column)
-        return [head for name in sorted(needed - {changes.package}) for head in self._heads(name, changes.package)]
+        found = [head for name in sorted(needed - {changes.package}) for head in self._heads(name, changes.package)]
+        return found if changes.phase is Phase.POST else [self._before_post(head) for head in found]
+
+    def _before_post(self, revision_id: str) -> str:
+        """Return a revision, or the last one below it that does not have to wait until the old release is gone.
+
+        What a package needs of another one is there by then: the revisions in phase ``post`` only drop and restrict.
+        """
+        while self.graph[revision_id].phase is Phase.POST and len(below := self.graph[revision_id].down_revisions) == 1:
+            revision_id = below[0]
+        return revision_id
 
     def _makers(self, key: str) -> set[str]:
         """Return the packages whose revisions a table depends on: the one that created it, and its current owner.

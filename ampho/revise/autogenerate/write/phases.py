@@ -154,6 +154,8 @@ class _Splitting:
         return Phase.POST if is_post else Phase.PRE
 
     def _belongs_to_both(self, operation: ops.MigrateOperation) -> bool:
+        if type(operation).__module__.partition(".")[0] not in ("alembic", "ampho"):
+            return True  # perhaps: it comes from another plug-in of Alembic
         match operation:
             case ops.RenameTableOp():
                 return True
