@@ -432,7 +432,7 @@ KEYS = {
         'sa.Column("on", sa.Date, primary_key=True)',
         '{"on": __import__("datetime").date(2020, 1, 1) + __import__("datetime").timedelta(number)}',
     ),
-    "decimal": ('sa.Column("id", sa.Numeric(8, 2), primary_key=True)', '{"id": number * 1.25}'),
+    "decimal": ('sa.Column("id", sa.Numeric(8, 2), primary_key=True, autoincrement=False)', '{"id": number * 1.25}'),
     "bytes": ('sa.Column("id", BYTES, primary_key=True)', '{"id": str(number).encode()}'),
     "unique": (
         'sa.Column("id", sa.Integer, primary_key=True), sa.Column("code", sa.String(9), nullable=False, unique=True)',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 from planted import BACKENDS, Case, cases, drafted, reported, strong_migrations
 from project import Project
@@ -14,6 +16,9 @@ FLOORS = {"sqlite": (60, 0), "postgresql": (60, 1), "mariadb": (60, 1)}
 The false alarms are squawk's ``ban-drop-default``, and a ``MODIFY`` in text, which does not say what the type was.
 """
 
+# The figures are those of the rules of a present squawk. The lowest version that Ampho allows has fewer.
+of_present_rules = pytest.mark.skipif(version("squawk-cli").startswith("2.0."), reason="this squawk has fewer rules")
+
 
 def test_there_are_as_many_faults_as_harmless_revisions() -> None:
     for backend in BACKENDS:
@@ -23,6 +28,7 @@ def test_there_are_as_many_faults_as_harmless_revisions() -> None:
         assert sum(not case.rules for case in given) == HARMLESS, backend
 
 
+@of_present_rules
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
 def test_planted_faults_are_found_and_harmless_revisions_are_not_reported(project: Project, database: Database) -> None:
     given = cases(database.backend)
@@ -38,6 +44,7 @@ def test_planted_faults_are_found_and_harmless_revisions_are_not_reported(projec
     assert len(alarms) <= most, "\n".join(alarms)
 
 
+@of_present_rules
 @pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
 def test_what_strong_migrations_checks_is_reported(project: Project, database: Database) -> None:
     checks = strong_migrations(database.backend)
@@ -59,6 +66,7 @@ backfill("book", {"pages": sa.text("pages + 1")})
 """
 
 
+@of_present_rules
 @pytest.mark.drivers("postgresql+psycopg")
 def test_the_operations_that_ampho_recommends_are_not_reported(project: Project, database: Database) -> None:
     given = [Case(frozenset(), f"import ampho.operations\nampho.operations.{line}") for line in SAFE.splitlines()]
