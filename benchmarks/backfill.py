@@ -134,17 +134,19 @@ class Bench:
 def killed(bench: Bench, kills: int, chance: random.Random) -> dict[str, object]:
     """Kill the backfill again and again, at random moments, and let it end."""
     bench.prepare()
-    places, step = [0], bench.rows // (kills + 2)
-    for _ in range(kills):
+    places = [0]
+    for left in range(kills, 0, -1):
         process = bench.ampho("db-up", "core_2")
-        aim = min(places[-1] + chance.randrange(step), bench.rows - step)
+        # It goes on until it is killed, so only a part of its share is aimed at.
+        aim = places[-1] + chance.randrange(max(1, (bench.rows - places[-1]) // (3 * left)))
         while bench.recorded() <= aim and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(chance.random() * 0.2)
+        time.sleep(chance.random() * 0.05)
         assert process.poll() is None, "it was faster than the killer"
         process.send_signal(signal.SIGKILL)
         process.wait()
         time.sleep(0.3)  # until the server has noticed
+        assert bench.query("SELECT count(*) FROM alembic_version WHERE version_num = 'core_2'") == 0, "it was faster"
         assert bench.exact(), "a batch is there in part, or twice"
         places.append(bench.recorded())
     last = bench.up("core_2")
