@@ -114,7 +114,7 @@ class Batches:
                 self._refresh()
                 yield
                 self._commit()
-            except Exception:
+            except Exception:  # of whatever kind, because the batch must not stay open; it is raised again
                 self.place, self._is_saved = before, is_saved
                 if not self.connection.invalidated:
                     if self.connection.in_transaction():

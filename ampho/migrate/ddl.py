@@ -47,7 +47,7 @@ def repeating_ddl(
         yield
         return
 
-    def execute(cursor: Any, statement: str, parameters: Any, context: ExecutionContext) -> bool:  # noqa: ANN401
+    def execute(cursor: Any, statement: str, parameters: Any, context: ExecutionContext) -> bool:  # noqa: ANN401 (the driver's)
         if context.root_connection is not connection or not _DDL.match(statement):
             return False
         run = partial(connection.dialect.do_execute, cursor, statement, parameters, context)
@@ -55,7 +55,7 @@ def repeating_ddl(
             try:
                 if not (may_wait() and _runs_at_once(connection, run)):
                     run()
-            except Exception as exc:
+            except Exception as exc:  # the driver's own, which SQLAlchemy has not wrapped here
                 if not may_repeat(exc):
                     raise
             else:
@@ -79,7 +79,7 @@ def _runs_at_once(connection: Connection, run: Callable[[], object]) -> bool:
             begun = time.monotonic()
             try:
                 run()
-            except Exception as exc:
+            except Exception as exc:  # the driver's own, too
                 if not is_lock_timeout(exc):
                     raise
             else:

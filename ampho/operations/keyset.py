@@ -205,7 +205,7 @@ def condition(where: object, table: TableClause) -> ColumnElement[bool] | None:
         return None
     if isinstance(where, str):
         return text(f"({where}\n)")  # type: ignore[return-value]  # and_() takes text, too
-    return _adapted(where, table)  # type: ignore[no-any-return]
+    return _adapted(where, table)  # type: ignore[no-any-return]  # it returns what it gets
 
 
 def values(change: Mapping[str, object], table: TableClause) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _adapted(value: Any, table: TableClause) -> Any:  # noqa: ANN401 (any value)
     if not isinstance(value, ClauseElement):
         return value
 
-    def replace(element: Any, **options: object) -> Any:  # noqa: ANN401
+    def replace(element: Any, **options: object) -> Any:  # noqa: ANN401 (SQLAlchemy's signature)
         owner = getattr(element, "table", None)
         if owner is None or owner is table or getattr(owner, "name", None) != table.name:
             return None
@@ -235,7 +235,7 @@ def encoded(key: Key) -> str:
     return json.dumps([_encoded(value) for value in key])
 
 
-def _encoded(value: Any) -> Any:  # noqa: ANN401
+def _encoded(value: Any) -> Any:  # noqa: ANN401 (a value of any column, and JSON)
     if type(value) in (int, str):
         return value
     name = next((each.__name__ for each in type(value).__mro__ if each.__name__ in _TYPES), None)

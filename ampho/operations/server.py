@@ -94,7 +94,7 @@ class Server:
     def outside_transactions(self) -> Iterator[None]:
         """Commit, and run each statement of the body in a transaction of its own.
 
-        These statements block nobody while they wait for the transactions of others, so they have no lock timeout.
+        While these statements wait for other transactions, they do not block the app, so they have no lock timeout.
         """
         with self.context.autocommit_block():
             limit = self.row("SELECT current_setting('lock_timeout')")
