@@ -6,7 +6,6 @@ command runs in a greenlet, in which :class:`Framework` awaits async functions.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -592,17 +591,13 @@ class Commands:
         """
         if diff_base is None:
             return self.plan(phase="pre", database=database, x=x, observer=observer)
-        from ampho.history.revision import Phase
-        from ampho.migrate.plan import plan_upgrade
+        from ampho.migrate.plan import plan_new
         from ampho.revise.lint import branch
 
         project = self._running.project()
         files = self._running.framework.in_thread(partial(branch.changed_files, diff_base, only_added=True))
         with without_secrets(project.url):
-            graph = project.graph
-            added = [rid for rid in graph.ids if graph.has_file(rid) and os.path.realpath(graph[rid].file) in files]
-            rows = graph.exact_rows(set(graph.ids) - graph.descendants(added) - {*added})
-            return plan_upgrade(graph, rows, phases=project.phases, phase=Phase.PRE)
+            return plan_new(project.graph, branch.revisions_in(files, project.graph), project.phases)
 
     def lint(
         self,

@@ -1,7 +1,7 @@
 """Plans: the steps that a command would run on a database, from the graph, the version rows, and a specifier.
 
-This module does no I/O and uses no Alembic. It decides what each specifier means, and rejects specifiers that Alembic
-would interpret differently.
+This module uses no Alembic, and does no I/O, except that :class:`Phases` reads files. It decides what each specifier
+means, and rejects specifiers that Alembic would interpret differently.
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def check_direction(journal: Journal, direction: str) -> None:
 
 def continue_hint(entry: Entry) -> str:
     """Return instructions for a revision whose backfill has stopped."""
-    command = "db-up" if entry.direction == Direction.UPGRADE else "db-down"
+    command = f"db-up {entry.revision}" if entry.direction == Direction.UPGRADE else "db-down"
     return (
         f"Continue it with 'ampho {command}', or mark the revision with 'ampho db-resolve {entry.revision} --applied'"
         " or '--not-applied', which discards its progress."
@@ -367,6 +367,15 @@ def plan_upgrade(
     left = applied.graph.sort(ids & held)
     schedule.check(left)
     return replace(plan, phase=phase, held_back=tuple(_step(applied, revision_id, schedule) for revision_id in left))
+
+
+def plan_new(graph: Graph, new: AbstractSet[str], phases: Phases) -> Plan:
+    """Plan the upgrade in phase ``pre`` of a database that only lacks new revisions, and what depends on them.
+
+    :raises PhaseError: as for :func:`plan_upgrade`.
+    """
+    rows = graph.exact_rows(set(graph.ids) - new - graph.descendants(new))
+    return plan_upgrade(graph, rows, phases=phases, phase=Phase.PRE)
 
 
 def _step(applied: Applied, revision_id: str, schedule: Schedule) -> Step:

@@ -99,7 +99,7 @@ def test_a_backfill_that_fails_continues_where_it_stopped(project: Project, data
             each.call("upgrade")
         assert "stop here" in str(caught.value)
         assert str(caught.value).endswith(
-            "The 60 rows that its backfill of users has changed stay, and the next 'ampho db-up' continues from there."
+            "The 60 rows that its backfill of users has changed stay, and 'ampho db-up core_2' continues from there."
             " Completed before the failure: core_1."
         )
         assert numbers(database) == [1] * 60 + [0] * 40
@@ -155,7 +155,7 @@ def test_what_comes_after_a_backfill_is_run_again(project: Project, database: Da
         project.write("go", "")
         if database.backend != "mariadb":
             assert (
-                "The 100 rows that its backfill of users has changed stay, and the next 'ampho db-up' continues" in said
+                "The 100 rows that its backfill of users has changed stay, and 'ampho db-up core_2' continues" in said
             )
             each.call("upgrade")
         else:  # the column is there
@@ -347,7 +347,8 @@ def test_the_place_is_forgotten_when_a_person_says_so(project: Project, database
         line = each.error_line("db-down")
         assert line == (
             "The upgrade of core_2 of core has stopped in a backfill (backfill of users: 60 rows done). Continue it"
-            " with 'ampho db-up', or mark the revision with 'ampho db-resolve core_2 --applied' or '--not-applied',"
+            " with 'ampho db-up core_2', or mark the revision with 'ampho db-resolve core_2 --applied' or"
+            " '--not-applied',"
             " which discards its progress."
         )
         assert "interrupted, in its backfill of users: 60 rows done. If" in " ".join(
@@ -615,7 +616,7 @@ def test_a_downgrade_may_have_a_backfill(project: Project, database: Database) -
     write(project, "pass", down=down)
     with running(project, database) as each:
         each.call("upgrade")
-        with pytest.raises(RevisionFailedError, match="the next 'ampho db-down' continues from there"):
+        with pytest.raises(RevisionFailedError, match="'ampho db-down' continues from there"):
             each.call("downgrade")
         assert each.error_line("db-up").startswith("The downgrade of core_2 of core has stopped in a backfill")
         assert "The downgrade of core_2 is running" in each.run("db-status").output

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 from ampho._text import one_line
 from ampho.errors import LinterError
+from ampho.history.graph import Graph
 
 _SECONDS = 60
 
@@ -42,6 +44,11 @@ def changed_files(base: str, folder: str | Path = ".", *, only_added: bool = Fal
         if status[0] in "AC" if only_added else status[0] != "D" and status != "R100":
             found.append(path)
     return frozenset(os.path.realpath(os.path.join(root, path)) for path in found if path)  # noqa: PTH118 (for realpath)
+
+
+def revisions_in(files: Collection[str], graph: Graph) -> set[str]:
+    """Return the ids of the revisions in files, which are given by their real paths."""
+    return {rid for rid in graph.ids if graph.has_file(rid) and os.path.realpath(graph[rid].file) in files}
 
 
 def _merge_base(root: str, base: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from ampho.history.specifier import find_target, parse
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 from ampho.migrate.sql import Excerpt, render_each
-from ampho.revise.lint import code, squawk
+from ampho.revise.lint import branch, code, squawk
 from ampho.revise.lint.report import (
     DATA_LOSS,
     IRREVERSIBLE,
@@ -81,8 +80,9 @@ def draft(
         chosen = set(graph.ids) - known if not names else {rid for name in names for rid in _named(graph, name, known)}
         if changed is None:
             pending.extend(graph[rid] for rid in set(graph.ids) - known - chosen if graph.has_file(rid))
-        revisions = tuple(graph[rid] for rid in graph.sort(filter(graph.has_file, chosen)))
-        return tuple(each for each in revisions if changed is None or os.path.realpath(each.file) in changed)
+        if changed is not None:
+            chosen &= branch.revisions_in(changed, graph)
+        return tuple(graph[rid] for rid in graph.sort(filter(graph.has_file, chosen)))
 
     revisions = query(project, connection, x, choose)
     version = connection.dialect.server_version_info or ()
