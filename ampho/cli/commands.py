@@ -907,7 +907,8 @@ def _check_deployment(ctx: click.Context, phase: str | None, x: tuple[str, ...])
         return found
 
     deployment = call(ctx, look)
-    show(ctx, deployment)
+    is_ready = phase and deployment.status.exit_code == 0
+    show(ctx, deployment, "The database has what this release of the app needs." if is_ready else None)
     ctx.exit(deployment.status.exit_code)
 
 

@@ -129,7 +129,7 @@ class SafeOperations:
 
 
 def merged(imports: Iterable[str]) -> list[str]:
-    """Return imports, of which those from ``ampho.operations`` are one."""
+    """Return imports, with those from ``ampho.operations`` combined into one."""
     names = sorted(line.removeprefix(IMPORT) for line in imports if line.startswith(IMPORT))
     lines = [line for line in imports if not line.startswith(IMPORT)]
     listed = ", ".join(names)
