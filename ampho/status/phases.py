@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from ampho._text import listed
 from ampho.database.version_rows import Applied
 from ampho.errors import PhaseError
 from ampho.history.graph import Graph
@@ -67,12 +68,17 @@ class Schedule:
     def _error(self, revision_id: str) -> PhaseError:
         above = self.graph.ancestors([revision_id])
         post = next(rid for rid, each in self.placements.items() if rid in above and each.phase is Phase.POST)
-        package = self.graph[revision_id].package
+        package, parents = self.graph[revision_id].package, listed(self.graph[post].down_revisions)
+        beside = (
+            f"If both belong to one release, let {revision_id} revise {parents}, as {post} does, and merge the heads"
+            f" with 'ampho db-merge {package}'"
+            if parents and self.graph[post].package == package
+            else f"Otherwise, move {revision_id} before {post}"
+        )
         return PhaseError(
             f"{revision_id} of {package} is in phase pre, but depends on {post}, which is pending and in phase post"
             f" ({self.placements[post].reason}). If the last deployment only lacks its phase post, finish it first,"
-            f" with 'ampho db-up {post}'. Otherwise, move {revision_id} before {post}, or let it wait, too, with"
-            ' phase = "post" in its file.',
+            f" with 'ampho db-up {post}'. {beside}; or let it wait, too, with phase = \"post\" in its file.",
             package=package,
             revision=revision_id,
             needed=post,

@@ -190,6 +190,23 @@ def test_an_upgrade_in_two_phases(framework: str, users: Project) -> None:
             each.call("upgrade", phase="later")
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_second_change_of_a_release_is_put_beside_the_first(framework: str, users: Project) -> None:
+    with started(users, framework) as each:
+        upgrade = "op.add_column('users', sa.Column('tel', sa.Text()))"
+        users.revision("app", "app_4", "app_3", message="Nothing", upgrade=upgrade)
+        refused = each.run("db-check", "--phases").stderr
+        assert (
+            "If both belong to one release, let app_4 revise app_2, as app_3 does, and merge the heads with"
+            " 'ampho db-merge app'; or let it wait, too" in refused
+        )
+        users.revision("app", "app_4", "app_2", message="Nothing", upgrade=upgrade)
+        assert each.run("db-merge", "app").exit_code == 0
+        assert [step.revision.id for step in each.call("upgrade", phase="pre").steps] == ["app_2", "app_4"]
+        assert len(each.call("upgrade", phase="post").steps) == 2
+        assert not each.call("plan").steps
+
+
 @pytest.mark.drivers("sqlite+pysqlite", "postgresql+asyncpg", "mariadb+pymysql")
 def test_the_commands_tell_what_is_held_back(users: Project, database: Database) -> None:
     with started(users, FRAMEWORKS[database.is_async], database.url) as each:
