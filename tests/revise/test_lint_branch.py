@@ -136,11 +136,13 @@ def test_what_git_cannot_find_is_explained(project: Project, tmp_path: Path, mon
         )
         assert each.run("db-lint", "--format", "sarif").exit_code == 0  # which needs none
         git(project.folder, "init", "-q", "-b", "main")
-        assert "git has no branch or commit 'origin/main'" in each.error_line("db-lint", "--diff-base", "origin/main")
+        assert "git has no branch, tag, or commit 'origin/main'" in each.error_line(
+            "db-lint", "--diff-base", "origin/main"
+        )
         commit(project.folder)
         line = each.error_line("db-lint", "--diff-base", "origin/main", "--format", "gitlab")
         assert line.endswith("fetch it with 'git fetch origin main:refs/remotes/origin/main'.")
-        assert "git has no branch or commit '--all'" in each.error_line("db-lint", "--diff-base", "--all")
+        assert "git has no branch, tag, or commit '--all'" in each.error_line("db-lint", "--diff-base", "--all")
         git(project.folder, "checkout", "-q", "--orphan", "alone")
         commit(project.folder, "another first commit")
         assert "have no common commit" in each.error_line("db-lint", "--diff-base", "main")
@@ -167,6 +169,21 @@ def test_a_shallow_clone_is_told_how_to_fetch_the_history(repository: Project, t
     git(clone, "fetch", "-q", "--unshallow")
     done = Project(clone).run(*command, check=False)
     assert (done.exit_code, [one["check_name"] for one in json.loads(done.stdout)]) == (1, ["data-loss"])
+
+
+@pytest.mark.parametrize("base", ["origin/main", "v1"])
+def test_what_the_error_tells_to_fetch_is_found(base: str, repository: Project, tmp_path: Path) -> None:
+    folder = repository.folder
+    repository.app("flask", ["core", "shop"], "sqlite:///a.db")
+    git(folder, "tag", "v1")
+    repository.revision("core", "core_2", "core_1", upgrade=DROP, downgrade=BACK)
+    commit(folder)
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--no-tags", "--single-branch", "-b", "work", f"file://{folder}", str(clone))
+    command = ("ampho", "db-check", "--phases", "--diff-base", base)
+    told = Project(clone).run(*command, check=False).stderr
+    git(clone, *told.partition("'git ")[2].partition("'")[0].split())
+    assert Project(clone).run(*command).exit_code == 0
 
 
 def test_several_databases_are_checked_and_a_finding_is_printed_once(repository: Project) -> None:

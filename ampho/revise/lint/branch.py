@@ -58,9 +58,13 @@ def _merge_base(root: str, base: str) -> str:
         if _git(root, "rev-parse", "--is-shallow-repository").strip() == "true" and not base.startswith("origin/"):
             raise _is_shallow(base) from exc
         name = base.removeprefix("origin/")
+        fetch = (
+            f"fetch it with 'git fetch origin {name}:refs/remotes/origin/{name}'"
+            if name != base
+            else f"fetch it with 'git fetch origin tag {name}' if it is a tag; a branch of the remote is origin/{name}"
+        )
         raise LinterError(
-            f"git has no branch or commit {base!a} to compare with. Correct --diff-base, or fetch it with 'git fetch"
-            f" origin {name}:refs/remotes/origin/{name}'."
+            f"git has no branch, tag, or commit {base!a} to compare with. Correct --diff-base, or {fetch}."
         ) from exc
     try:
         return _git(root, "merge-base", commit, "HEAD").strip()
