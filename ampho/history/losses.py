@@ -37,9 +37,9 @@ class Described(str):
         return described
 
 
-def functions(source: bytes) -> dict[str, ast.stmt | None]:
+def functions(source: bytes) -> dict[str, Function | None]:
     """Return the names defined at the top level of a file, with the syntax trees of those that are functions."""
-    found: dict[str, ast.stmt | None] = {}
+    found: dict[str, Function | None] = {}
     for node in ast.parse(source).body:
         if isinstance(node, Function):
             found[node.name] = node
@@ -52,9 +52,9 @@ def functions(source: bytes) -> dict[str, ast.stmt | None]:
     return found
 
 
-def is_empty(function: ast.stmt | None) -> bool:
+def is_empty(function: Function | None) -> bool:
     """Return whether a function does nothing."""
-    return isinstance(function, Function) and all(
+    return function is not None and all(
         isinstance(node, ast.Pass)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         or (isinstance(node, ast.Return) and node.value is None)
@@ -73,70 +73,69 @@ def part_of(source: bytes, name: str) -> bytes:
     return source[begin : min([start for start in starts.values() if start > begin], default=len(source))]
 
 
-def reachable(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
+def reachable(defined: Mapping[str, Function | None], name: str) -> Iterator[Function]:
     """Yield a function, and all functions of the same file that it refers to, directly or indirectly."""
     todo, seen = [name], set()
     while todo:
         function = defined.get(current := todo.pop())
-        if current in seen or not isinstance(function, Function):
+        if current in seen or function is None:
             continue
         seen.add(current)
         yield function
         todo += [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
 
 
-def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, Described]]:
+def lost_in_code(function: Function | None, *, columns_only: bool = False) -> Iterator[tuple[str, Described]]:
     """Yield the name of each object that a function drops or empties, with a description.
 
     The name is empty if the code computes it. Tables that the same function created earlier are left out.
 
     :param columns_only: whether to include only columns that are dropped with ``drop_column()``.
     """
-    if not isinstance(function, Function):
+    if function is None:
         return
     created = created_in(function)
     for node in parts_of(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if node.func.attr == "drop_column":
                 name = string(argument(node, "column_name", -1))
-                yield name, Described.at(node, f"drops the column {name}" if name else "drops a column")
+                yield name, Described.at(node, f"drops {named('column', name)}")
             elif node.func.attr == "drop_table" and not columns_only:
                 name, schema = string(argument(node, "table_name", 0)), string(argument(node, "schema"))
                 if created.get((name, schema), node.lineno) >= node.lineno:
-                    yield name, Described.at(node, f"drops the table {name}" if name else "drops a table")
+                    yield name, Described.at(node, f"drops {named('table', name)}")
         elif isinstance(node, ast.expr) and not columns_only and (sql := text_of(node)):
             yield from ((name, Described.at(node, what)) for name, (what, _) in lost_in_sql(sql))
 
 
-def converted_in_code(function: ast.stmt | None) -> Iterator[Described]:
+def converted_in_code(function: Function | None) -> Iterator[Described]:
     """Yield a description of each column whose text a function converts to numbers.
 
     SQLite keeps only the number at the beginning of such a text; other databases reject text that is not a number.
     """
-    for node in ast.walk(function) if isinstance(function, Function) else ():
-        if isinstance(node, ast.Call) and called(node) == "alter_column":
-            old, new = (type_name(argument(node, keyword)) for keyword in ("existing_type", "type_"))
-            if old in _TEXT and new in _NUMBERS:
-                name = string(argument(node, "column_name", -1))
-                what = f"converts the text in the column {name} to {new}, where text that is not a number becomes 0"
-                yield Described.at(node, what)
+    for call in calls_in(function, "alter_column"):
+        old, new = (type_name(argument(call, keyword)) for keyword in ("existing_type", "type_"))
+        if old in _TEXT and new in _NUMBERS:
+            name = string(argument(call, "column_name", -1))
+            what = f"converts the text in the column {name} to {new}, where text that is not a number becomes 0"
+            yield Described.at(call, what)
 
 
-def narrowed_in_code(function: ast.stmt | None) -> Iterator[Described]:
+def narrowed_in_code(function: Function | None) -> Iterator[Described]:
     """Yield a description of each column whose values a function rounds, cuts off, or limits by another type.
 
     SQLite keeps such values as they are.
     """
-    for node in ast.walk(function) if isinstance(function, Function) else ():
-        if isinstance(node, ast.Call) and called(node) == "alter_column" and (what := narrowing(node)):
-            yield Described.at(node, what)
+    for call in calls_in(function, "alter_column"):
+        if what := narrowing(call):
+            yield Described.at(call, what)
 
 
 def narrowing(call: ast.Call) -> str:
     """Return what the new type in a call of ``alter_column()`` does to the values; empty if it keeps them."""
     old, new = (argument(call, keyword) for keyword in ("existing_type", "type_"))
-    name = string(argument(call, "column_name", -1))
-    return _narrowed(old, new).format(f"the column {name}" if name else "a column") if old and new else ""
+    column = named("column", string(argument(call, "column_name", -1)))
+    return _narrowed(old, new).format(column) if old and new else ""
 
 
 def _narrowed(old: ast.expr, new: ast.expr) -> str:
@@ -195,6 +194,21 @@ def created_in(function: Function) -> dict[tuple[str, str], int]:
     return created
 
 
+def named(kind: str, name: str) -> str:
+    """Return an object in words, such as ``the column stock``, or ``a column`` if its name is not known."""
+    return f"the {kind} {name}" if name else f"a {kind}"
+
+
+def calls_in(code: ast.AST | None, *names: str) -> list[ast.Call]:
+    """Return the calls in a function or other code, in order.
+
+    :param names: the names of the functions and methods that are called; all if there are none.
+    """
+    calls = [node for node in (ast.walk(code) if code else ()) if isinstance(node, ast.Call)]
+    found = [call for call in calls if called(call) in names] if names else calls
+    return sorted(found, key=lambda call: (call.lineno, call.col_offset))
+
+
 def argument(call: ast.Call, keyword: str, position: int | None = None) -> ast.expr | None:
     """Return an argument of a call, or None if it is not passed."""
     given = [word.value for word in call.keywords if word.arg == keyword]
@@ -211,11 +225,6 @@ def called(call: ast.Call) -> str:
 def is_safe_call(node: ast.AST) -> bool:
     """Return whether a node calls an operation of ``ampho.operations`` that commits on PostgreSQL."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _SAFE
-
-
-def is_backfill(node: ast.AST) -> bool:
-    """Return whether a node calls ``backfill()`` of ``ampho.operations``, which commits each batch of a large table."""
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "backfill"
 
 
 def string(node: ast.expr | None) -> str:

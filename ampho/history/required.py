@@ -7,20 +7,30 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TypeGuard
 
-from ampho.history.losses import Described, Function, argument, called, created_in, is_safe_call, string
+from ampho.history.losses import (
+    Described,
+    Function,
+    argument,
+    called,
+    calls_in,
+    created_in,
+    is_safe_call,
+    named,
+    string,
+)
 
 _VALUES = frozenset({"Computed", "DefaultClause", "FetchedValue", "Identity", "Sequence"})
 _UPDATE = re.compile(r"\bUPDATE\b", re.IGNORECASE)
 
 
-def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()) -> Iterator[Described]:
+def required_in_code(function: Function | None, earlier: Iterable[Function] = ()) -> Iterator[Described]:
     """Yield a description of each column that a function makes NOT NULL without a value for existing rows.
 
     Columns of tables that the same function created earlier are left out, and those that it may have filled.
 
     :param earlier: functions that run before, and may fill columns, too.
     """
-    if not isinstance(function, Function):
+    if function is None:
         return
     filled_before, defaults = list[ast.AST](), set[tuple[str, str]]()
     for each in earlier:
@@ -37,17 +47,17 @@ def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()
             if has_value(column):
                 defaults.add((table, name))
             elif is_false(argument(column, "nullable")):
-                yield Described.at(call, f"adds {_named(name)} that must not be NULL and has no default")
+                yield Described.at(call, f"adds {named('column', name)} that must not be NULL and has no default")
         elif is_false(argument(call, "nullable")) and not is_false(argument(call, "existing_nullable")):
             before = [*filled_before, *(node for node in fills if node.lineno < call.lineno)]
             if (table, name) not in defaults and not any(_fills(node, name) for node in before):
-                yield Described.at(call, f"makes {_named(name)} NOT NULL")
+                yield Described.at(call, f"makes {named('column', name)} NOT NULL")
 
 
 def _changed(function: Function) -> Iterator[tuple[ast.Call, str, str, ast.Call | None]]:
     """Yield each call that adds or alters a column, the names of the table and the column, and the added column."""
     tables = batches(function)
-    for call in sorted(_calls(function), key=lambda call: (call.lineno, call.col_offset)):
+    for call in calls_in(function, "add_column", "alter_column"):
         batch = tables.get(id(call))
         table = string(argument(call, "table_name", 0)) if batch is None else batch
         first = 1 if batch is None else 0
@@ -55,16 +65,6 @@ def _changed(function: Function) -> Iterator[tuple[ast.Call, str, str, ast.Call 
             yield call, table, string(argument(call, "column_name", first)), None
         elif isinstance(column := argument(call, "column", first), ast.Call):
             yield call, table, string(argument(column, "name", 0)), column
-
-
-def _named(column: str) -> str:
-    return f"the column {column}" if column else "a column"
-
-
-def _calls(function: Function) -> list[ast.Call]:
-    """Return the calls that add or alter columns."""
-    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-    return [call for call in calls if called(call) in ("add_column", "alter_column")]
 
 
 def _attribute(call: ast.Call) -> str:
@@ -99,13 +99,17 @@ def has_value(column: ast.Call) -> bool:
         return True  # a value may be among the arguments that the code computes
     if argument(column, "primary_key") is not None or argument(column, "autoincrement") is not None:
         return True
-    made = [item.func for item in column.args if isinstance(item, ast.Call)]
-    return any((func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")) in _VALUES for func in made)
+    return any(isinstance(item, ast.Call) and called(item) in _VALUES for item in column.args)
 
 
 def is_false(node: ast.expr | None) -> bool:
     """Return whether a node is the literal ``False``."""
     return isinstance(node, ast.Constant) and node.value is False
+
+
+def is_true(node: ast.expr | None) -> bool:
+    """Return whether a node is the literal ``True``."""
+    return isinstance(node, ast.Constant) and node.value is True
 
 
 def _fills(node: ast.AST, column: str) -> TypeGuard[ast.expr | ast.stmt]:

@@ -30,8 +30,8 @@ _TOKENS = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
-_NAME = r"[^\s;(),]+"
-_NAMES = rf"(?P<names>{_NAME}(?:\s*,\s*{_NAME})*)"
+NAME = r"[^\s;(),]+"
+_NAMES = rf"(?P<names>{NAME}(?:\s*,\s*{NAME})*)"
 _DROPS = re.compile(rf"\s*DROP\s+(?P<kind>TABLE|SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?{_NAMES}", re.IGNORECASE)
 _EMPTIES = re.compile(
     rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|DELETE\s+FROM(?:\s+ONLY)?(?!.*\bWHERE\b(?!\s+(?:1\s*=\s*1|1|TRUE)\s*\Z)))"
@@ -42,13 +42,13 @@ _ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
 _NO_COLUMN = "CONSTRAINT|PRIMARY|FOREIGN|INDEX|KEY|CHECK|NOT|DEFAULT|IDENTITY|EXPRESSION|SYSTEM|TABLE"
 _DROPS_PART = re.compile(
     rf"\bDROP\s+(?:(?P<kind>COLUMN|PARTITION)\s+|(?!(?:{_NO_COLUMN}|COLUMN|PARTITION)\b))(?:IF\s+EXISTS\s+)?"
-    rf"(?P<names>{_NAME})",
+    rf"(?P<names>{NAME})",
     re.IGNORECASE,
 )
-_CREATES = re.compile(
-    rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{_NAME})", re.IGNORECASE
+CREATES_TABLE = re.compile(
+    rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{NAME})", re.IGNORECASE
 )
-_RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{_NAME})", re.IGNORECASE)
+_RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{NAME})", re.IGNORECASE)
 
 CHANGES_ROWS = "changes rows"
 """What a statement does that adds, fills, or moves values."""
@@ -135,7 +135,7 @@ def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
     replaced = {unquoted(rename["name"]): place for place, rename in renames if rename}
     created: set[str] = set()
     for place, (bare, statement, _) in enumerate(found):
-        creation = _CREATES.match(bare)
+        creation = CREATES_TABLE.match(bare)
         if creation:
             created.add(unquoted(creation["name"]))
         for name, what in _lost_in_statement(bare):
@@ -151,7 +151,7 @@ def effects_of_sql(sql: str) -> Iterator[tuple[str, bool, bool]]:
     """
     created: set[str] = set()
     for bare, *_ in statements(sql):
-        if creation := _CREATES.match(bare):
+        if creation := CREATES_TABLE.match(bare):
             created.add(unquoted(creation["name"]))
         if _RENAMES_PART.match(bare) and not any(re.search(rf"\b{re.escape(name)}\b", bare) for name in created):
             yield "renames something in SQL", True, True

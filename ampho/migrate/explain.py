@@ -19,7 +19,6 @@ from ampho.history.losses import (
     called,
     converted_in_code,
     functions,
-    is_backfill,
     is_safe_call,
     lost_in_code,
     narrowed_in_code,
@@ -90,11 +89,8 @@ def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], t
     changed = converted_in_code if dialect == "sqlite" else narrowed_in_code
     lost |= dict.fromkeys(what for function in reached for what in changed(function))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source
-    if _OPERATIONS in source:
-        nodes = (node for function in reached for node in ast.walk(function))
-        commits = commits or any(
-            is_backfill(node) or (dialect == "postgresql" and is_safe_call(node)) for node in nodes
-        )
+    if _OPERATIONS in source and dialect == "postgresql":
+        commits = commits or any(is_safe_call(node) for function in reached for node in ast.walk(function))
     return tuple(lost), _risks(reached), commits
 
 

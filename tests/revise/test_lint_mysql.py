@@ -10,8 +10,8 @@ from servers import Database
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from ampho.revise.lint.mysql import alteration
-from ampho.revise.lint.statements import Statement
+from ampho.revise.lint.mysql import found_in
+from ampho.revise.lint.statements import Server, Statement
 
 TABLES = (
     "CREATE TABLE p (id INT PRIMARY KEY)",
@@ -104,10 +104,9 @@ def effect(sql: str, version: tuple[int, ...], *, call: str = "", mariadb: bool 
         assert isinstance(node, ast.Call)
         alters = (node,)
     bare = sql.replace("'stored, unique'", "''")
-    found = alteration(
-        Statement(bare, sql, 1, alters=alters), [Statement(earlier, earlier, 1)], version, is_mariadb=mariadb
-    )
-    return "" if found is None else "blocks" if found.blocks else "rebuilds"
+    server = Server("mariadb" if mariadb else "mysql", version)
+    found = found_in(Statement(bare, sql, 1, alters=alters), [Statement(earlier, earlier, 1)], server)
+    return next(("blocks" if each.rule == "blocks-writes" else "rebuilds" for each in found), "")
 
 
 def tried(connection: Connection, alter: str) -> str:

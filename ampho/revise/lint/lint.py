@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,8 @@ from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, RenderError, SpecifierError
 from ampho.history.files import read_bytes
 from ampho.history.graph import Branch, Graph
-from ampho.history.losses import Function, created_in, functions
+from ampho.history.losses import Function, converted_in_code, created_in, functions, narrowed_in_code
+from ampho.history.required import required_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
 from ampho.migrate.project import Project
@@ -32,8 +32,8 @@ from ampho.revise.lint.report import (
     LintReport,
     Violation,
 )
-from ampho.revise.lint.rules import Server, found_in
-from ampho.revise.lint.statements import NewTables, Statement, batch_lines, suggested, written
+from ampho.revise.lint.rules import found_in
+from ampho.revise.lint.statements import NewTables, Server, Statement, batch_lines, suggested, written
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -80,7 +80,7 @@ def draft(
         chosen = set(graph.ids) - known if not names else {rid for name in names for rid in _named(graph, name, known)}
         if changed is None:
             pending.extend(graph[rid] for rid in set(graph.ids) - known - chosen if graph.has_file(rid))
-        if changed is not None:
+        else:
             chosen &= branch.revisions_in(changed, graph)
         return tuple(graph[rid] for rid in graph.sort(filter(graph.has_file, chosen)))
 
@@ -103,7 +103,7 @@ def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
 def _created(revisions: Iterable[Revision]) -> Iterator[str]:
     for revision in revisions:
         upgrade = functions(read_bytes(revision.file)).get("upgrade")
-        if isinstance(upgrade, Function):
+        if upgrade is not None:
             yield from (name for name, _ in created_in(upgrade))
 
 
@@ -120,14 +120,14 @@ class _Checked:
     revision: Revision
     source: bytes
     sql: Excerpt | RenderError
-    defined: dict[str, ast.stmt | None]
+    defined: dict[str, Function | None]
     statements: list[Statement] = field(default_factory=list[Statement])
     earlier: list[Statement] = field(default_factory=list[Statement])
     new: set[int] = field(default_factory=set[int])
     new_lines: set[int] = field(default_factory=set[int])
 
     @property
-    def upgrade(self) -> ast.stmt | None:
+    def upgrade(self) -> Function | None:
         return self.defined.get("upgrade")
 
     def violation(self, rule: str, message: str, help_: str = "", at: Statement | int = 0) -> Violation:
@@ -150,7 +150,7 @@ def lint(drafted: Draft) -> LintReport:
     for each in checked:
         earlier = upgrades.setdefault(each.revision.package, [])
         found += _own(drafted, each, earlier)
-        if isinstance(each.upgrade, Function):
+        if each.upgrade is not None:
             earlier.append(each.upgrade)
     has_squawk = drafted.server.backend == "postgresql"
     if has_squawk:
@@ -233,12 +233,13 @@ def _lost(checked: _Checked) -> Iterator[Violation]:
 
 def _changed(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iterator[Violation]:
     """Yield the columns that get another type, or become NOT NULL."""
-    for what in code.changed(checked.upgrade, is_sqlite=drafted.server.backend == "sqlite"):
+    retyped = converted_in_code if drafted.server.backend == "sqlite" else narrowed_in_code
+    for what in retyped(checked.upgrade):
         if what.line not in checked.new_lines:
             yield checked.violation(DATA_LOSS, f"It {what}.", code.LOSS_HELP, what.line)
     if drafted.server.backend == "postgresql" and isinstance(checked.sql, Excerpt):
         return  # squawk has rules for columns that become NOT NULL
-    for what in code.required(checked.upgrade, earlier):
+    for what in required_in_code(checked.upgrade, earlier):
         if what.line not in checked.new_lines:
             message = f"It {what}, so it may fail on a table with rows."
             yield checked.violation(NOT_NULL, message, code.NULL_HELP, what.line)
@@ -257,14 +258,13 @@ def _squawk(drafted: Draft, checked: Sequence[_Checked], found: Iterable[Violati
         if not numbers or numbers[0] in each.new:
             continue
         statement = each.statements[numbers[0]]
+        is_reported = _LOSES.match(one.rule) and (each.revision.id, statement.text) in lost
         before = [*each.earlier, *each.statements[: numbers[0]]]
         if squawk.is_about_timeouts(one.rule):
             if not is_timeout_known:
                 is_timeout_known = True
                 yield each.violation(one.rule, one.message, squawk.TIMEOUT_HELP, statement)
-            continue
-        is_reported = _LOSES.match(one.rule) and (each.revision.id, statement.text) in lost
-        if not is_reported and squawk.is_dangerous(one.rule, statement, before):
+        elif not is_reported and squawk.is_dangerous(one.rule, statement, before):
             yield each.violation(one.rule, one.message, one.help, statement)
 
 
@@ -279,10 +279,8 @@ def _check_rules(rules: Iterable[str], known: Collection[str]) -> None:
         is_squawks = rule in known or squawk.has_rule(rule)
         guess = did_you_mean(rule, sorted(known))
         if is_squawks is False or (is_squawks is None and guess):
-            remedy = (
-                guess
-                or f"Ampho's rules are {', '.join(OWN)}; squawk's rules are listed at https://squawkhq.com/docs/rules."
-            )
+            own, theirs = ", ".join(OWN), "https://squawkhq.com/docs/rules"
+            remedy = guess or f"Ampho's rules are {own}; squawk's rules are listed at {theirs}."
             raise ConfigurationError(f"There is no rule {rule!a} to exclude. {remedy}", setting="exclude")
 
 

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ampho.history.losses import argument, limit, string, type_name
-from ampho.revise.lint.statements import NAME, Statement
+from ampho.history.sql import NAME
+from ampho.revise.lint.report import BLOCKS_WRITES, REBUILDS_TABLE, Found
+from ampho.revise.lint.statements import Server, Statement
 
 _TABLE = re.compile(rf"\s*ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?{NAME}\s+", re.IGNORECASE)
 _CREATES_INDEX = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?P<kind>FULLTEXT|SPATIAL)\s+INDEX\s", re.IGNORECASE)
@@ -34,51 +36,32 @@ _SIZELESS = ("INT", "BIGINT", "SMALLINT", "TINYINT", "MEDIUMINT", "BOOL", "DATE"
 _BYTES = 4  # of a character in utf8mb4
 
 
-class Alteration(NamedTuple):
-    """What an ``ALTER TABLE`` does to its table, and how to avoid it.
-
-    :ivar message: what it does.
-    :ivar help: how to avoid that.
-    :ivar blocks: whether writes wait until it is done; otherwise, it rebuilds the table while the table is in use.
-    """
-
-    message: str
-    help: str
-    blocks: bool = False
-
-
 class _Effect(NamedTuple):
     how: str  # COPY, LOCK, or REBUILD
     what: str
     help: str = ""
 
 
-def alteration(
-    statement: Statement, earlier: list[Statement], version: tuple[int, ...], *, is_mariadb: bool
-) -> Alteration | None:
-    """Return what a statement does to a table; None if it neither blocks writes nor rebuilds the table."""
-    effects = list(_effects(statement, earlier, version, is_mariadb=is_mariadb))
+def found_in(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[Found]:
+    """Yield what a statement does to a table, if it blocks writes, or rebuilds the table while it is in use."""
     bare = statement.bare.upper()
-    if not effects:
-        return None
+    effects = list(_effects(statement, earlier, server))
     if re.search(r"LOCK\s*=?\s*NONE|ALTER\s+ONLINE\s", bare):
         effects = [each for each in effects if each.how == "REBUILD"]  # the server refuses it rather than blocking
     if not effects or re.search(r"ALGORITHM\s*=?\s*(?:INSTANT|NOCOPY)", bare):
-        return None
+        return
     worst = next((each for each in effects if each.how != "REBUILD"), effects[0])
-    is_online = is_mariadb and version >= (11, 2) and worst.how == "COPY"
-    if worst.how == "REBUILD" or is_online:
+    copies_online = worst.how == "COPY" and server.is_mariadb and server.version >= (11, 2)
+    if worst.how == "REBUILD" or copies_online:
         message = f"It {worst.what}, which rebuilds the table: the app can use it, but replicas lag behind."
         remedy = worst.help or "Do it when there is little traffic, with ALGORITHM=INPLACE, LOCK=NONE."
-        return Alteration(message, remedy)
-    how = "copies the table, and blocks writes" if worst.how == "COPY" else "blocks writes"
-    message = f"It {worst.what}, which {how} until it is done."
-    return Alteration(message, worst.help or _IN_STEPS, blocks=True)
+        yield Found(REBUILDS_TABLE, message, remedy)
+    else:
+        how = "copies the table, and blocks writes" if worst.how == "COPY" else "blocks writes"
+        yield Found(BLOCKS_WRITES, f"It {worst.what}, which {how} until it is done.", worst.help or _IN_STEPS)
 
 
-def _effects(
-    statement: Statement, earlier: list[Statement], version: tuple[int, ...], *, is_mariadb: bool
-) -> Iterator[_Effect]:
+def _effects(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[_Effect]:
     """Yield what the parts of a statement do, for those parts that are not instant."""
     bare = statement.bare
     if index := _CREATES_INDEX.match(bare):
@@ -91,11 +74,11 @@ def _effects(
     for clause in _CLAUSES.split(bare[table.end() :]) if table else ():
         words = " ".join(clause.upper().split())
         if words.startswith("ADD"):
-            yield from _added(words, bare.upper(), earlier, version, is_mariadb=is_mariadb)
+            yield from _added(words, earlier, server)
         elif words.startswith("DROP"):
-            yield from _dropped(words, bare.upper(), version, is_mariadb=is_mariadb)
+            yield from _dropped(words, bare.upper(), server)
         elif words.startswith(("MODIFY", "CHANGE ")):
-            yield from _modified(statement, words, version, is_mariadb=is_mariadb)
+            yield from _modified(statement, words, server)
         else:
             yield from _of_table(words)
 
@@ -104,32 +87,29 @@ def _index(kind: str) -> _Effect:
     return _Effect("LOCK", f"adds a {kind.upper()} index", "Do it when nothing writes, or on a copy of the table.")
 
 
-def _added(
-    words: str, bare: str, earlier: list[Statement], version: tuple[int, ...], *, is_mariadb: bool
-) -> Iterator[_Effect]:
+def _added(words: str, earlier: list[Statement], server: Server) -> Iterator[_Effect]:
     if index := re.match(r"ADD (FULLTEXT|SPATIAL)\b", words):
         yield _index(index[1])
     elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?FOREIGN KEY", words):
         if checks_keys(earlier):
             yield _Effect("COPY", "adds a foreign key", _CHECK_ROWS)
     elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?CHECK\b", words):
-        if is_mariadb or version >= (8, 0, 16):  # MySQL ignored the constraint before
+        if server.is_mariadb or server.version >= (8, 0, 16):  # MySQL ignored the constraint before
             yield _Effect("COPY", "adds a check constraint", "Check the values in the app, or stop the app.")
     elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?PRIMARY KEY", words):
         yield _Effect("REBUILD", "adds a primary key")
     elif re.match(r"ADD (?:CONSTRAINT|UNIQUE|INDEX|KEY)\b|ADD PARTITION\b", words):
         pass  # done in place, while the app reads and writes
     elif "SYSTEM VERSIONING" in words:
-        yield _Effect(
-            "LOCK" if is_mariadb else "COPY", "adds system versioning", "Stop the app, or version a new table."
-        )
+        how = "LOCK" if server.is_mariadb else "COPY"
+        yield _Effect(how, "adds system versioning", "Stop the app, or version a new table.")
     else:
-        yield from _added_column(words, version, is_mariadb=is_mariadb)
+        yield from _added_column(words, server)
 
 
-def _added_column(words: str, version: tuple[int, ...], *, is_mariadb: bool) -> Iterator[_Effect]:
-    is_instant = version >= ((10, 3, 2) if is_mariadb else (8, 0, 12))
-    is_anywhere = version >= ((10, 4) if is_mariadb else (8, 0, 29))
+def _added_column(words: str, server: Server) -> Iterator[_Effect]:
+    is_instant = server.is_since((10, 3, 2), (8, 0, 12))
+    is_anywhere = server.is_since((10, 4), (8, 0, 29))
     if re.search(r"\bAS \(.*\) ?(?:STORED|PERSISTENT)\b", words):
         yield _Effect("COPY", "adds a stored column", "Make the column VIRTUAL, or fill an ordinary column in batches.")
     elif "AUTO_INCREMENT" in words:
@@ -150,7 +130,7 @@ def checks_keys(earlier: list[Statement]) -> bool:
     return not settings or settings[-1] not in ("0", "OFF")
 
 
-def _dropped(words: str, bare: str, version: tuple[int, ...], *, is_mariadb: bool) -> Iterator[_Effect]:
+def _dropped(words: str, bare: str, server: Server) -> Iterator[_Effect]:
     if words.startswith("DROP PRIMARY KEY"):
         if re.search(r"\bADD\s+(?:CONSTRAINT\s+(?:\S+\s+)?)?PRIMARY\s+KEY\b", bare):
             yield _Effect("REBUILD", "replaces the primary key")
@@ -160,7 +140,7 @@ def _dropped(words: str, bare: str, version: tuple[int, ...], *, is_mariadb: boo
         yield _Effect("LOCK", "drops system versioning", "Stop the app.")
     elif re.match(r"DROP (?:INDEX|KEY|FOREIGN KEY|CONSTRAINT|CHECK|PARTITION)\b", words):
         pass
-    elif version < ((10, 4) if is_mariadb else (8, 0, 29)):
+    elif not server.is_since((10, 4), (8, 0, 29)):
         yield _Effect("REBUILD", "drops a column")
 
 
@@ -178,17 +158,18 @@ def _of_table(words: str) -> Iterator[_Effect]:
         yield _Effect("COPY", "sorts the rows")
 
 
-def _modified(statement: Statement, words: str, version: tuple[int, ...], *, is_mariadb: bool) -> Iterator[_Effect]:
+def _modified(statement: Statement, words: str, server: Server) -> Iterator[_Effect]:
     """Yield the effect of ``MODIFY`` or ``CHANGE``, which the call of ``alter_column()`` says more about."""
     for call in statement.alters or (None,):
         old = argument(call, "existing_type") if call else None
         new = argument(call, "type_") if call else None
-        if call is None or (new is not None and not _is_cheap(old, new, version, is_mariadb=is_mariadb)):
-            certain = "changes the type of a column" if call else "may change the type of a column"
-            yield _Effect("COPY", certain)
+        if call is None:
+            yield _Effect("COPY", "may change the type of a column")
+        elif new is not None and not _is_cheap(old, new, server):
+            yield _Effect("COPY", "changes the type of a column")
         elif _is_other_null(call):
             yield _Effect("REBUILD", "changes whether a column may be NULL")
-        elif re.search(r" (?:FIRST|AFTER \S+)$", words) and (not is_mariadb or version < (10, 4)):
+        elif re.search(r" (?:FIRST|AFTER \S+)$", words) and not (server.is_mariadb and server.version >= (10, 4)):
             yield _Effect("REBUILD", "moves a column")
 
 
@@ -197,7 +178,7 @@ def _is_other_null(call: ast.Call) -> bool:
     return new is not None and new != old
 
 
-def _is_cheap(old: ast.expr | None, new: ast.expr, version: tuple[int, ...], *, is_mariadb: bool) -> bool:
+def _is_cheap(old: ast.expr | None, new: ast.expr, server: Server) -> bool:
     """Return whether a column can get another type without a copy of the table."""
     if old is None:
         return False
@@ -212,8 +193,8 @@ def _is_cheap(old: ast.expr | None, new: ast.expr, version: tuple[int, ...], *, 
     if before == "VARCHAR":
         old_size, new_size = limit(old) * _BYTES, limit(new) * _BYTES
         # The length needs a second byte from 256 bytes on. MariaDB 10.4.3 can tell both forms apart below 128 bytes.
-        is_same_form = old_size > 255 or new_size <= 255 or (is_mariadb and version >= (10, 4, 3) and old_size < 128)
-        return new_size >= old_size and is_same_form
+        has_both_forms = server.is_mariadb and server.version >= (10, 4, 3) and old_size < 128
+        return new_size >= old_size and (old_size > 255 or new_size <= 255 or has_both_forms)
     return before in _SIZELESS and _flags(old) == _flags(new)
 
 

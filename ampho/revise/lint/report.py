@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from ampho.settings import DEFAULT_DATABASE
 
@@ -29,6 +29,14 @@ OWN = (
     REBUILDS_TABLE,
     WHOLE_TABLE,
 )
+
+
+class Found(NamedTuple):
+    """What a rule reports about a statement: the name of the rule, what is dangerous, and what to do instead."""
+
+    rule: str
+    message: str
+    help: str
 
 
 @dataclass(frozen=True, slots=True)

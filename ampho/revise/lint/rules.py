@@ -4,40 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from ampho.history.sql import unquoted
+from ampho.history.sql import NAME, unquoted
 from ampho.revise.lint import mysql
 from ampho.revise.lint.code import NULL_HELP
-from ampho.revise.lint.report import (
-    BLOCKS_WRITES,
-    BREAKS_RELEASE,
-    EXISTING_ROWS,
-    NOT_NULL,
-    REBUILDS_TABLE,
-    WHOLE_TABLE,
-)
-from ampho.revise.lint.statements import NAME, Statement
-
-
-class Server(NamedTuple):
-    """The database that the statements are for.
-
-    :ivar backend: ``sqlite``, ``postgresql``, ``mysql``, or ``mariadb``.
-    :ivar version: its version.
-    """
-
-    backend: str
-    version: tuple[int, ...] = ()
-
-
-class Found(NamedTuple):
-    """What a rule reports: the name of the rule, what is dangerous, and what to do instead."""
-
-    rule: str
-    message: str
-    help: str
-
+from ampho.revise.lint.report import BLOCKS_WRITES, BREAKS_RELEASE, EXISTING_ROWS, NOT_NULL, WHOLE_TABLE, Found
+from ampho.revise.lint.statements import Server, Statement
 
 _ALTERS = re.compile(r"\s*(?:ALTER|RENAME)\s+TABLE\s", re.IGNORECASE)
 _RENAMES = re.compile(
@@ -114,11 +86,7 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
         yield from _fails_on_rows(statement, earlier, server)
         yield from _requires(statement)
     if server.backend in ("mysql", "mariadb"):
-        alteration = mysql.alteration(statement, earlier, server.version, is_mariadb=server.backend == "mariadb")
-        if alteration and alteration.blocks:
-            yield Found(BLOCKS_WRITES, alteration.message, alteration.help)
-        elif alteration:
-            yield Found(REBUILDS_TABLE, alteration.message, alteration.help)
+        yield from mysql.found_in(statement, earlier, server)
     if server.backend != "sqlite" and _updates_all(statement):
         yield Found(
             WHOLE_TABLE,
@@ -150,7 +118,7 @@ def _requires(statement: Statement) -> Iterator[Found]:
 
 
 def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[Found]:
-    bare, what, remedy = statement.bare, "", ""
+    bare = statement.bare
     if not (_ALTERS.match(bare) or _UNIQUE.match(bare)):
         return
     if any(_CLEANS.match(each.bare) and each.table == statement.table for each in earlier):
@@ -160,16 +128,17 @@ def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Serve
         message = "It adds a column whose default is not a constant, which SQLite refuses if the table has rows."
         yield Found(EXISTING_ROWS, message, "Add the column without the default, and fill it.")
     elif _FOREIGN.search(bare) and mysql.checks_keys(earlier):
-        what, remedy = "refers to a row that does not exist", "Find such rows, and correct them first."
+        message = "It fails if an existing row refers to a row that does not exist."
+        yield Found(EXISTING_ROWS, message, "Find such rows, and correct them first.")
     elif _CHECK.search(bare):
-        what, remedy = "breaks the condition", "Find such rows, and correct them first."
+        message = "It fails if an existing row breaks the condition."
+        yield Found(EXISTING_ROWS, message, "Find such rows, and correct them first.")
     elif not column and _UNIQUE.search(bare):
-        what, remedy = "is a duplicate", "Find duplicates, and remove them first."
+        message = "It fails if an existing row is a duplicate."
+        yield Found(EXISTING_ROWS, message, "Find duplicates, and remove them first.")
     elif server.backend == "sqlite" and column and _UNIQUE.search(bare):
         message = "It adds a column that is unique, which SQLite refuses."
         yield Found(EXISTING_ROWS, message, "Add the column first, and then a unique index.")
-    if what:
-        yield Found(EXISTING_ROWS, f"It fails if an existing row {what}.", remedy)
 
 
 def _updates_all(statement: Statement) -> bool:

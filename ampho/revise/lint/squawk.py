@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from ampho.errors import LinterError
 from ampho.history.losses import argument, limit, precision, scale, type_name
-from ampho.revise.lint.statements import NAME, Statement
+from ampho.history.sql import NAME
+from ampho.revise.lint.statements import Statement
 
 _STYLE = re.compile(r"prefer-|require-enum-value-ordering|ban-char-field")
 _WIDENS = frozenset({"ban-drop-not-null", "ban-drop-constraint"})

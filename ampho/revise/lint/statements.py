@@ -6,13 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ampho.history.losses import Function, argument, called, string, type_name
-from ampho.history.required import batches
-from ampho.history.sql import statements, unquoted
+from ampho.history.losses import Function, argument, called, calls_in, string, type_name
+from ampho.history.required import batches, is_true
+from ampho.history.sql import CREATES_TABLE, NAME, statements, unquoted
 from ampho.migrate.sql import Excerpt
 
-NAME = r"[^\s;(),]+"
 _TABLE = re.compile(
     rf"\s*(?:ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?|UPDATE\s+(?:ONLY\s+)?|DELETE\s+FROM\s+(?:ONLY\s+)?"
     rf"|(?:LOCK|OPTIMIZE)\s+TABLE\s+(?:ONLY\s+)?|DROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?|RENAME\s+TABLE\s+|TRUNCATE\s+(?:TABLE\s+)?(?:ONLY\s+)?"
@@ -20,15 +20,32 @@ _TABLE = re.compile(
     rf"|DROP\s+INDEX\s+(?:IF\s+EXISTS\s+)?{NAME}\s+ON\s+)(?P<name>{NAME})",
     re.IGNORECASE,
 )
-_CREATES = re.compile(
-    rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{NAME})", re.IGNORECASE
-)
 _INDEXES = re.compile(
     rf"\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+NOT\s+EXISTS\s+)?(?P<index>{NAME})\s+ON\s",
     re.IGNORECASE,
 )
 _DROPS_INDEX = re.compile(rf"\s*DROP\s+INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?(?P<index>{NAME})", re.IGNORECASE)
 _RENAMES = re.compile(rf"\s+RENAME\s+(?:TO|AS)\s+(?P<name>{NAME})", re.IGNORECASE)
+
+
+class Server(NamedTuple):
+    """The database that the statements are for.
+
+    :ivar backend: ``sqlite``, ``postgresql``, ``mysql``, or ``mariadb``.
+    :ivar version: its version.
+    """
+
+    backend: str
+    version: tuple[int, ...] = ()
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether it is MariaDB, and not MySQL."""
+        return self.backend == "mariadb"
+
+    def is_since(self, mariadb: tuple[int, ...], mysql: tuple[int, ...]) -> bool:
+        """Return whether it is one of these versions of MariaDB or MySQL, or a later one."""
+        return self.version >= (mariadb if self.is_mariadb else mysql)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,50 +74,48 @@ class Statement:
         return unquoted(found["name"]) if found else ""
 
 
-def written(excerpt: Excerpt, upgrade: ast.stmt | None) -> list[Statement]:
+def written(excerpt: Excerpt, upgrade: Function | None) -> list[Statement]:
     """Return the statements in the SQL of a revision."""
-    calls = _calls(upgrade)
+    calls = calls_in(upgrade)
     found = list[Statement]()
     for bare, text, end in statements(excerpt.sql):
         line = excerpt.line_at(end - 1)
-        here = [call for call in calls if call.lineno <= line <= (call.end_lineno or call.lineno)]
+        here = [call for call in calls if line in lines_of(call)]
         alters = tuple(call for call in here if called(call) == "alter_column")
         if text:
             found.append(Statement(bare, text, line, end, alters, frozenset(map(called, here))))
     return found
 
 
-def suggested(upgrade: ast.stmt | None, *, batches_only: bool = False) -> list[Statement]:
+def suggested(upgrade: Function | None, *, batches_only: bool = False) -> list[Statement]:
     """Return the statements that the calls in an ``upgrade()`` suggest.
 
     :param batches_only: whether to look only at calls in a ``with op.batch_alter_table()``.
     """
-    if not isinstance(upgrade, Function):
+    if upgrade is None:
         return []
     tables = batches(upgrade)
-    calls = [call for call in _calls(upgrade) if id(call) in tables or not batches_only]
+    calls = [call for call in calls_in(upgrade) if id(call) in tables or not batches_only]
     return [
         Statement(sql, ast.unparse(call), call.lineno) for call in calls for sql in _sql(call, tables.get(id(call)))
     ]
 
 
-def batch_lines(function: ast.stmt | None) -> set[int]:
+def batch_lines(function: Function | None) -> set[int]:
     """Return the lines of each ``with op.batch_alter_table()`` in a function."""
-    blocks = (node for node in ast.walk(function) if isinstance(node, ast.With)) if function is not None else ()
     return {
         line
-        for block in blocks
+        for block in (ast.walk(function) if function else ())
+        if isinstance(block, ast.With)
         for item in block.items
         if isinstance(item.context_expr, ast.Call) and called(item.context_expr) == "batch_alter_table"
-        for line in range(block.lineno, (block.end_lineno or block.lineno) + 1)
+        for line in lines_of(block)
     }
 
 
-def _calls(function: ast.stmt | None) -> list[ast.Call]:
-    """Return the calls in a function, in order."""
-    nodes = ast.walk(function) if isinstance(function, Function) else ()
-    calls = [node for node in nodes if isinstance(node, ast.Call)]
-    return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
+def lines_of(node: ast.expr | ast.stmt) -> range:
+    """Return the numbers of the lines of a node."""
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
 _LIKE = {
@@ -140,19 +155,15 @@ def _sql(call: ast.Call, batch: str | None) -> Iterator[str]:
         yield from (each.bare for each in statements(string(sql)) if each.text)
     elif name == "alter_column" and argument(call, "new_column_name") is not None:
         name = "rename_column"
-    elif name == "create_index" and _is_true(argument(call, "unique")):
+    elif name == "create_index" and is_true(argument(call, "unique")):
         name = "create_unique_index"
     elif name == "add_column" and isinstance(column := argument(call, "column", 1 if batch is None else 0), ast.Call):
         if any(type_name(part) == "CHECKCONSTRAINT" for part in column.args):
             name = "add_checked_column"
-        elif _is_true(argument(column, "unique")):
+        elif is_true(argument(column, "unique")):
             name = "add_unique_column"
     if name in _LIKE:
         yield re.sub(r"\{(?P<name>\w+):(?P<place>\d)\}", text, _LIKE[name])
-
-
-def _is_true(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is True
 
 
 @dataclass
@@ -176,7 +187,7 @@ class NewTables:
     def note(self, statement: Statement) -> None:
         """Remember the table that a statement creates, renames, or drops."""
         table = statement.table
-        if creation := _CREATES.match(statement.bare):
+        if creation := CREATES_TABLE.match(statement.bare):
             self.tables.add(unquoted(creation["name"]))
         elif index := _INDEXES.match(statement.bare):
             self._indexes[unquoted(index["index"])] = table

@@ -13,7 +13,7 @@ from textwrap import dedent
 
 from ampho._text import shown_path
 from ampho.history.header import NAMES
-from ampho.history.losses import Function, called, string
+from ampho.history.losses import Function, called, calls_in, string
 from ampho.history.revision import Revision
 from ampho.revise.names import assigned_names
 
@@ -201,8 +201,7 @@ def _is_preparation(node: ast.stmt) -> bool:
         return not (isinstance(node, Function) and node.name == "upgrade")
     if not isinstance(node, ast.Assign | ast.AnnAssign) or "upgrade" in assigned_names(node):
         return False
-    calls = [each for each in ast.walk(node) if isinstance(each, ast.Call)]
-    return not any(called(each) in _RUNS for each in calls)
+    return not calls_in(node, *_RUNS)
 
 
 def _what(node: ast.stmt) -> str:
@@ -217,7 +216,7 @@ def _what(node: ast.stmt) -> str:
     sql = call.args[0]
     text = string(sql) or (string(sql.args[0]) if isinstance(sql, ast.Call) and sql.args else "")
     if not text:
-        names = {called(each).upper() for each in ast.walk(sql) if isinstance(each, ast.Call)}
+        names = {called(each).upper() for each in calls_in(sql)}
         return "data" if names.intersection(_DATA) else "code"
     word = _WORD.match(text)
     if word and word[1].upper() in _DATA:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ampho.history.graph import Graph
-from ampho.history.losses import Function, argument, called, string
+from ampho.history.losses import Function, argument, called, calls_in, string
 from ampho.revise.autogenerate.owners.keys import join_key
 
 _NAMES = ("name", "enum_name", "signature")
@@ -119,14 +119,8 @@ def _is_of_multidb(function: ast.FunctionDef) -> bool:
 
 
 def _calls_in_order(tree: ast.Module) -> list[ast.Call]:
-    calls = [
-        node
-        for function in tree.body
-        if isinstance(function, Function) and function.name == "upgrade"
-        for node in ast.walk(function)
-        if isinstance(node, ast.Call)
-    ]
-    return sorted(calls, key=lambda node: (node.lineno, node.col_offset))
+    upgrades = [node for node in tree.body if isinstance(node, Function) and node.name == "upgrade"]
+    return [call for function in upgrades for call in calls_in(function)]
 
 
 def _is_of_op(call: ast.Call) -> bool:
