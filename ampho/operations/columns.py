@@ -19,20 +19,17 @@ from ampho.errors import OperationError
 from ampho.operations.backfills import backfill
 from ampho.operations.constraints import add_check, add_foreign_key, add_unique
 from ampho.operations.indexes import build_index
-from ampho.operations.server import Server, postgres
+from ampho.operations.server import MAX_NAME, Server, postgres
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.engine import Dialect
     from sqlalchemy.types import TypeEngine
 
-_MAX_NAME = 63
 _IS_NOT_NULL = """
     SELECT attnotnull, EXISTS (SELECT FROM pg_constraint WHERE conrelid = attrelid AND conname = :name) AS has_check
     FROM pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column
 """
-
-
 _COLUMN = """
     SELECT atttypid = to_regtype(:type) AS is_same, format_type(atttypid, atttypmod) AS type FROM pg_attribute
     WHERE attrelid = to_regclass(:table) AND attname = :column AND NOT attisdropped
@@ -180,12 +177,12 @@ def _bare(column: Column[Any], *, is_late: bool) -> Column[Any]:
 
 def _has_column(server: Server, table: Table, column: Column[Any]) -> bool:
     type_ = column.type.compile(dialect=server.context.dialect)
-    name = server.single(server.preparer.format_table(table))
-    found = server.row(_COLUMN, table=name, column=column.name, type=type_)
+    name = server.preparer.format_table(table)
+    found = server.row(_COLUMN, name, column=column.name, type=type_)
     if found is not None and found.is_same is False:
         raise OperationError(
-            f"the table {name} already has another column {column.name}, of the type {found.type}. Drop or rename that"
-            " column first"
+            f"the table {server.single(name)} already has another column {column.name}, of the type {found.type}."
+            " Drop or rename that column first"
         )
     return found is not None
 
@@ -221,12 +218,12 @@ def _name(enum: Enum, dialect: Dialect) -> str:
 def _set_not_null(server: Server, table_name: str, column_name: str, schema: str | None) -> None:
     """Make a column NOT NULL, unless it is. Thanks to the check constraint, PostgreSQL need not read the rows."""
     name = f"{column_name}_is_not_null"
-    if len(name.encode()) > _MAX_NAME:
+    if len(name.encode()) > MAX_NAME:
         name = f"{hashlib.sha256(column_name.encode()).hexdigest()[:16]}_is_not_null"
     condition = sa.column(column_name).is_not(None)
     check = CreateCheckConstraintOp(conv(name), table_name, condition, schema=schema).to_constraint(server.context)
     table, quoted = server.preparer.format_table(check.table), server.preparer.quote(column_name)
-    found = server.row(_IS_NOT_NULL, table=server.single(table), column=column_name, name=name)
+    found = server.row(_IS_NOT_NULL, table, column=column_name, name=name)
     with server.repeatable():
         if found is None or not found.attnotnull:
             add_check(server, check)

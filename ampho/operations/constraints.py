@@ -17,8 +17,8 @@ from sqlalchemy.schema import ColumnCollectionConstraint
 from sqlalchemy.sql.elements import conv
 
 from ampho.errors import OperationError
-from ampho.operations.indexes import build_index
-from ampho.operations.server import Server, postgres
+from ampho.operations.indexes import COPY, build_index
+from ampho.operations.server import MAX_NAME, Server, postgres
 
 if TYPE_CHECKING:
     from sqlalchemy import CheckConstraint, ColumnElement, ForeignKeyConstraint, TextClause, UniqueConstraint
@@ -27,8 +27,6 @@ _CONSTRAINT = """
     SELECT convalidated, pg_get_constraintdef(oid) AS definition FROM pg_constraint
     WHERE conrelid = to_regclass(:table) AND conname = :name
 """
-_COPY = "ampho_copy"
-_MAX_NAME = 63
 _NOT_VALID = " NOT VALID"
 
 
@@ -186,30 +184,26 @@ def add_unique(server: Server, constraint: UniqueConstraint) -> bool:
     if not build_index(server, index):
         return False
     with server.repeatable():
-        if server.row(_CONSTRAINT, table=server.single(table), name=name) is None:
-            when = _ddl(server).define_constraint_deferrability(constraint)
+        if server.row(_CONSTRAINT, table, name=name) is None:
+            dialect: Any = server.context.dialect
+            when = dialect.ddl_compiler(dialect, None).define_constraint_deferrability(constraint)
             server.run(f"ALTER TABLE {table} ADD CONSTRAINT {quoted} UNIQUE USING INDEX {quoted}{when}")
             server.commit()
     return True
-
-
-def _ddl(server: Server) -> Any:  # noqa: ANN401 (a compiler of any version of SQLAlchemy)
-    dialect: Any = server.context.dialect
-    return dialect.ddl_compiler(dialect, None)
 
 
 def _named(server: Server, constraint: ColumnCollectionConstraint, suffix: str) -> str:
     """Return the quoted name of a constraint, which without a name gets the one that PostgreSQL would give it."""
     if constraint.name is None or server.preparer.format_constraint(constraint) is None:
         table: Any = constraint.table
-        constraint.name = conv("_".join([table.name, *constraint.columns.keys(), suffix])[-_MAX_NAME:])
+        constraint.name = conv("_".join([table.name, *constraint.columns.keys(), suffix])[-MAX_NAME:])
     return str(server.preparer.format_constraint(constraint))
 
 
 def _add(server: Server, constraint: CheckConstraint | ForeignKeyConstraint, quoted: str) -> None:
     constraint.dialect_options["postgresql"]["not_valid"] = True
     table = server.table(constraint)
-    found = server.row(_CONSTRAINT, table=server.single(table), name=server.plain(quoted))
+    found = server.row(_CONSTRAINT, table, name=server.plain(quoted))
     if found is None:
         server.context.impl.add_constraint(constraint)
         server.commit()
@@ -236,10 +230,10 @@ def _check_equal(
     server: Server, constraint: CheckConstraint | ForeignKeyConstraint, table: str, definition: str
 ) -> None:
     """Check that a constraint is the one to create, by creating that one under another name for a moment."""
-    name, constraint.name = constraint.name, conv(_COPY)
+    name, constraint.name = constraint.name, conv(COPY)
     with op.get_bind().begin_nested() as savepoint:
         server.context.impl.add_constraint(constraint)
-        wanted = server.row(_CONSTRAINT, table=server.single(table), name=_COPY)
+        wanted = server.row(_CONSTRAINT, table, name=COPY)
         savepoint.rollback()
     constraint.name = name
     if wanted is None or wanted.definition.removesuffix(_NOT_VALID) != definition.removesuffix(_NOT_VALID):

@@ -20,7 +20,8 @@ _INDEX = """
     SELECT indisvalid AND indisready AS is_valid, indisunique, pg_get_indexdef(indexrelid) AS definition FROM pg_index
     JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = to_regclass(:table) AND (relname = :name OR :name = '')
 """
-_COPY = "ampho_copy"
+COPY = "ampho_copy"
+"""The name of what is created for a moment, to compare it with what exists."""
 
 
 def create_index(
@@ -87,9 +88,9 @@ def build_index(server: Server, operation: CreateIndexOp) -> bool:
     table = server.table(index)
     if server.is_partitioned(table):
         return False
-    names = {"table": server.single(table), "name": server.plain(server.preparer.format_index(index))}
+    name = server.plain(server.preparer.format_index(index))
     with server.repeatable():
-        found = server.row(_INDEX, **names)
+        found = server.row(_INDEX, table, name=name)
         if found is not None and found.is_valid:
             _check_equal(server, operation, table, found)
             return True
@@ -97,11 +98,11 @@ def build_index(server: Server, operation: CreateIndexOp) -> bool:
             if found is not None or server.is_offline:
                 _drop(server, index)
             try:
-                server.context.impl.create_index(index, if_not_exists=True if server.is_offline else None)
+                server.context.impl.create_index(index, if_not_exists=server.is_offline or None)
             except DBAPIError as exc:
                 if not exc.connection_invalidated:  # a unique index would reject rows even though it is invalid
                     with suppress(DBAPIError):
-                        left = server.row(_INDEX, **names)
+                        left = server.row(_INDEX, table, name=name)
                         if left is not None and not left.is_valid:
                             _drop(server, index)
                 raise
@@ -118,11 +119,11 @@ def _check_equal(server: Server, operation: CreateIndexOp, table: str, found: Ro
     """Check that an index is the one that an operation creates, by creating it on an empty copy of the table."""
     options: dict[str, Any] = {**operation.kw, "postgresql_concurrently": False}
     unique = operation.unique
-    copy = CreateIndexOp(operation.index_name, _COPY, operation.columns, schema="pg_temp", unique=unique, **options)
+    copy = CreateIndexOp(operation.index_name, COPY, operation.columns, schema="pg_temp", unique=unique, **options)
     with op.get_bind().begin_nested() as savepoint:
-        server.run(f"CREATE TEMPORARY TABLE {_COPY} (LIKE {table})")
+        server.run(f"CREATE TEMPORARY TABLE {COPY} (LIKE {table})")
         server.context.impl.create_index(copy.to_index(server.context))
-        wanted = server.row(_INDEX, table=f"pg_temp.{_COPY}", name="")
+        wanted = server.row(_INDEX, f"pg_temp.{COPY}", name="")
         savepoint.rollback()
     if wanted is None or _shape(wanted) != _shape(found):
         raise OperationError(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import IdentifierPreparer
 
 _IS_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(:table)"
+MAX_NAME = 63
+"""The number of bytes to which PostgreSQL cuts a name."""
 
 
 class _Literal(DDLElement):
@@ -52,11 +54,14 @@ class Server:
         """Execute a statement whose names are quoted by ``preparer``."""
         self.context.impl.execute(_Literal(sql))
 
-    def row(self, query: str, **values: object) -> Row[Any] | None:
-        """Return the first row of a query; None if there is none, or nothing can be read."""
+    def row(self, query: str, table: str = "", **values: object) -> Row[Any] | None:
+        """Return the first row of a query; None if there is none, or nothing can be read.
+
+        :param table: the quoted name of a table, for the query's ``:table``.
+        """
         if self.is_offline:
             return None
-        found: Row[Any] | None = op.get_bind().execute(text(query), values).first()
+        found: Row[Any] | None = op.get_bind().execute(text(query), {"table": self.single(table), **values}).first()
         return found
 
     def table(self, item: Index | Constraint) -> str:
@@ -74,7 +79,7 @@ class Server:
 
     def is_partitioned(self, table: str) -> bool:
         """Return whether a table has partitions, for which PostgreSQL has no operations that do not block."""
-        row = self.row(_IS_PARTITIONED, table=self.single(table))
+        row = self.row(_IS_PARTITIONED, table)
         return row is not None and bool(row[0])
 
     def repeatable(self) -> AbstractContextManager[None]:
