@@ -79,11 +79,12 @@ class Drafting:
 
     def _split(self, changes: Changes) -> list[Changes]:
         """Split changes if that is needed, unless the user's hook or the options are about a single revision."""
-        is_whole = self.safe is None or has_hook(changes) or self.wish.rev_id is not None
-        parts = [changes] if self.safe is None or is_whole else self.safe.split(changes)
+        if self.safe is None:
+            return [changes]
+        is_whole = has_hook(changes) or self.wish.rev_id is not None
+        parts = [changes] if is_whole else self.safe.split(changes)
         for part in parts:
-            if self.safe is not None:
-                self.safe.replace(part)
+            self.safe.replace(part)
         return parts
 
     def _add(self, changes: Changes, values: Wish, left_out: set[str]) -> None:

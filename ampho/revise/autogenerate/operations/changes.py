@@ -56,6 +56,14 @@ class Changes:
         downgrade = ops.DowngradeOps([], downgrade_token=options["downgrade_token"])
         return cls(package, ops.MigrationScript(None, upgrade, downgrade), objects)
 
+    def part(self, operations: list[ops.MigrateOperation], phase: Phase | None) -> Changes:
+        """Return some of the operations with their downgrade. The first part gets the warnings."""
+        part = Changes.of(self.package, operations, self.objects)
+        part.needs, part.of_dropped_tables, part.phase = self.needs, self.of_dropped_tables, phase
+        part.warnings, self.warnings = self.warnings, []
+        part.reverse()
+        return part
+
     @property
     def autogen(self) -> AutogenContext:
         """The context of the comparison."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from alembic.operations import ops
+from sqlalchemy import Column
 
 from ampho.history.revision import Phase
 from ampho.revise.autogenerate.ask.fills import AfterFills, Fill, InDowngrade, SetNotNull, nullable, unfilled
@@ -27,18 +29,13 @@ def split_by_phase(changes: Changes) -> list[Changes]:
     and the old release may fail with it.
     """
     splitting = _Splitting(changes)
-    parts = list(splitting.parts(Phase.PRE)), list(splitting.parts(Phase.POST))
-    is_pre, is_post = (any(not isinstance(each, Fill) for each in part) for part in parts)
-    if not (is_pre and is_post) or splitting.is_refused:
-        if not (is_pre or splitting.is_refused) and changes.only(ChangeLabelsOp):
-            changes.phase = Phase.POST  # which its SQL does not tell, because it also creates a type
-        return [changes]
-    pre, post = (Changes.of(changes.package, part, changes.objects) for part in parts)
-    for part, phase in ((pre, Phase.PRE), (post, Phase.POST)):
-        part.phase, part.needs, part.of_dropped_tables = phase, changes.needs, changes.of_dropped_tables
-        part.reverse()
-    pre.warnings = changes.warnings
-    return [pre, post]
+    pre, post = (list(splitting.part(phase)) for phase in Phase)
+    is_pre, is_post = (any(not isinstance(each, Fill) for each in part) for part in (pre, post))
+    if is_pre and is_post and not splitting.is_refused:
+        return [changes.part(pre, Phase.PRE), changes.part(post, Phase.POST)]
+    if not (is_pre or splitting.is_refused) and changes.only(ChangeLabelsOp):
+        changes.phase = Phase.POST  # which its SQL does not tell, because it also creates a type
+    return [changes]
 
 
 @dataclass
@@ -56,11 +53,11 @@ class _Splitting:
         self._dropped = set(map(table_key, self.changes.only(ops.DropTableOp)))
         self._created = set(map(table_key, self.changes.only(ops.CreateTableOp)))
         self._added = {(table_key(each), each.column.name) for each in operations if isinstance(each, ops.AddColumnOp)}
-        self._required = dict(self._needing_a_value())
+        self._required = dict(self._dropped_required())
         self.is_refused = any(map(self._belongs_to_both, operations))
 
-    def _needing_a_value(self) -> Iterator[tuple[tuple[str, str], ops.AddColumnOp]]:
-        """Yield the dropped columns that must not be NULL, to which the new release writes nothing."""
+    def _dropped_required(self) -> Iterator[tuple[ops.MigrateOperation, ops.AddColumnOp]]:
+        """Yield what drops a column that must not be NULL, to which the new release writes nothing, and its reverse."""
         filled = [
             (table_key(operation), each.column_name)
             for operation in self.changes.upgrade.ops
@@ -71,87 +68,57 @@ class _Splitting:
         for change in self.changes.only(ops.ModifyTableOps):
             for each in change.ops if table_key(change) not in self._dropped else ():
                 if isinstance(each, ops.DropColumnOp):
-                    name, added = (table_key(change), each.column_name), added_again(each)
-                    if added is not None or name in filled:
-                        yield name, added or each.reverse()
+                    added = added_again(each)
+                    if added is not None or (table_key(change), each.column_name) in filled:
+                        yield each, added or each.reverse()
 
-    def parts(self, phase: Phase) -> Iterator[ops.MigrateOperation]:
+    def part(self, phase: Phase) -> Iterator[ops.MigrateOperation]:
         """Yield the operations of a phase. Values for existing rows are in both, because rows come in between."""
         fills = [each for each in self.changes.upgrade.ops if isinstance(each, InDowngrade)]
         for operation in self.changes.upgrade.ops:
             if operation in fills:
                 continue
             if isinstance(operation, ops.ModifyTableOps) and operation.ops:
-                yield from self._part(operation, phase)
-            elif isinstance(operation, Fill) or self._phase(operation) is phase:
+                yield from self._part_of(operation, phase)
+            elif isinstance(operation, Fill) or _waits(operation) is (phase is Phase.POST):
                 yield operation
-        if (
-            phase is Phase.PRE
-        ):  # at the end, because its downgrade begins with them, before the column is NOT NULL again
+        if phase is Phase.PRE:
+            # At the end, because its downgrade begins with them, before the column is NOT NULL again.
             yield from (each for each in fills if isinstance(each.only, Fill))
 
-    def _part(self, change: ops.ModifyTableOps, phase: Phase) -> Iterator[ops.MigrateOperation]:
-        found = [self._of_table(each, change) for each in change.ops]
-        own = [each for each, other in zip(change.ops, found, strict=True) if other is phase]
-        required = [
-            (each, self._required.get((table_key(change), getattr(each, "column_name", "")))) for each in change.ops
-        ]
+    def _part_of(self, change: ops.ModifyTableOps, phase: Phase) -> Iterator[ops.MigrateOperation]:
+        """Yield the part of a change of a table that belongs to a phase."""
+        found = [each for each in change.ops if self._part_waits(each, change) is (phase is Phase.POST)]
+        required = [self._required[each] for each in change.ops if each in self._required]
+        if len(found) in (0, len(change.ops)) and not isinstance(change, AfterFills) and not required:
+            yield from [change] if found else []
+            return
         if phase is Phase.PRE:
-            own += [
-                _without_not_null(each, added)
-                for each, added in required
-                if added and isinstance(each, ops.DropColumnOp)
-            ]
+            found += [_alter_null(each.table_name, each.column, each.schema, nullable=True) for each in required]
         else:
-            own = [self._dropped_nullable(each, change) for each in own]
-        if len({*found}) == 1 and not isinstance(change, AfterFills) and not any(added for _, added in required):
-            yield from [change] if own else []
-        elif type(change) not in _CUTTABLE:
+            found = [_dropped_as_nullable(self._required[each]) if each in self._required else each for each in found]
+        if type(change) not in _CUTTABLE:
             self.is_refused = True
-        elif own:
+        elif found:
             kind = UnnamedTableOps if isinstance(change, UnnamedTableOps) else ops.ModifyTableOps
-            yield kind(change.table_name, [*map(_alone, own)], schema=change.schema)
+            yield kind(change.table_name, [*map(_alone, found)], schema=change.schema)
 
-    def _dropped_nullable(self, operation: ops.MigrateOperation, change: ops.ModifyTableOps) -> ops.MigrateOperation:
-        """Return an operation whose downgrade lets a column be NULL that phase pre has changed in this way."""
-        added = self._required.get((table_key(change), getattr(operation, "column_name", "")))
-        if added is None or not isinstance(operation, ops.DropColumnOp):
-            return operation
-        return ops.DropColumnOp(
-            operation.table_name, operation.column_name, schema=operation.schema, _reverse=nullable(added)
-        )
-
-    def _phase(self, operation: ops.MigrateOperation) -> Phase:
-        """Return the phase of an operation other than a change of a table."""
-        is_post = False
-        match operation:
-            case ops.DropTableOp():
-                is_post = True
-            case ChangeLabelsOp():
-                is_post = not operation.added
-            case Statement():
-                is_post = operation.change.kind == "-"
-        return Phase.POST if is_post else Phase.PRE
-
-    def _of_table(self, operation: ops.MigrateOperation, change: ops.ModifyTableOps) -> Phase:
+    def _part_waits(self, operation: ops.MigrateOperation, change: ops.ModifyTableOps) -> bool:
+        """Return whether a part of a change of a table has to wait until the old release is gone."""
         key = table_key(change)
-        if key in self._created:
-            return Phase.PRE
-        if key in self._dropped:
-            return Phase.POST
-        is_post = False
+        if key in self._created or key in self._dropped:
+            return key not in self._created
         match operation:
             case ops.DropColumnOp():
-                is_post = True
+                return True
             case ops.DropConstraintOp() | ops.DropIndexOp():
-                is_post = self._goes_with_a_column(operation, change)
+                return _goes_with_a_column(operation, change)
             case ops.AlterColumnOp():
-                is_post = _restricts_values(operation)
-            case ops.CreateForeignKeyOp():
-                is_post = self._restricts(key, operation.local_cols) and not _is_replaced(operation, change)
-            case ops.CreateCheckConstraintOp():
-                is_post = self._restricts(key, _WORD.findall(str(operation.condition)))
-        return Phase.POST if is_post else Phase.PRE
+                return _restricts_values(operation)
+            case ops.CreateForeignKeyOp() | ops.CreateCheckConstraintOp():
+                is_of_new = any((key, column) in self._added for column in _columns(operation))
+                return not is_of_new and not _is_replaced(operation, change)
+        return False
 
     def _belongs_to_both(self, operation: ops.MigrateOperation) -> bool:
         if type(operation).__module__.partition(".")[0] not in ("alembic", "ampho"):
@@ -167,25 +134,35 @@ class _Splitting:
                 return table_key(operation) not in self._created and unfilled(operation) is not None
         return False
 
-    def _restricts(self, key: str, columns: Collection[str]) -> bool:
-        """Return whether a constraint of some columns is about none that is new."""
-        return not any((key, column) in self._added for column in columns)
 
-    def _goes_with_a_column(self, operation: ops.MigrateOperation, change: ops.ModifyTableOps) -> bool:
-        """Return whether an index or a constraint is dropped because one of its columns is, and not replaced."""
-        dropped = {each.column_name for each in change.ops if isinstance(each, ops.DropColumnOp)}
-        names = {
-            getattr(each, "constraint_name", getattr(each, "index_name", None))
-            for each in change.ops
-            if not isinstance(each, ops.DropConstraintOp | ops.DropIndexOp)
-        }
-        own = getattr(operation, "constraint_name", getattr(operation, "index_name", None))
-        return bool(dropped) and own not in names and not dropped.isdisjoint(_columns(operation))
+def _waits(operation: ops.MigrateOperation) -> bool:
+    """Return whether an operation that is not about a part of a table has to wait until the old release is gone."""
+    match operation:
+        case ops.DropTableOp():
+            return True
+        case ChangeLabelsOp():
+            return not operation.added
+        case Statement():
+            return operation.change.kind == "-"
+    return False
+
+
+def _goes_with_a_column(operation: ops.MigrateOperation, change: ops.ModifyTableOps) -> bool:
+    """Return whether an index or a constraint is dropped because one of its columns is, and not replaced."""
+    dropped = {each.column_name for each in change.ops if isinstance(each, ops.DropColumnOp)}
+    others = [each for each in change.ops if not isinstance(each, ops.DropConstraintOp | ops.DropIndexOp)]
+    is_replaced = _name(operation) in map(_name, others)
+    return bool(dropped) and not is_replaced and not dropped.isdisjoint(_columns(operation.reverse()))
+
+
+def _name(operation: ops.MigrateOperation) -> str | None:
+    """Return the name of the constraint or the index that an operation creates or drops."""
+    return getattr(operation, "constraint_name", getattr(operation, "index_name", None))
 
 
 def _columns(operation: ops.MigrateOperation) -> Collection[str]:
-    """Return the columns of an index or a constraint that is dropped; for a check constraint, the words in it."""
-    match operation.reverse():
+    """Return the columns of an index or a constraint that is created; for a check constraint, the words in it."""
+    match operation:
         case ops.CreateIndexOp(columns=items):
             return {word for each in items for word in _WORD.findall(str(each))}
         case ops.CreateUniqueConstraintOp(columns=names) | ops.CreateForeignKeyOp(local_cols=names):
@@ -195,10 +172,12 @@ def _columns(operation: ops.MigrateOperation) -> Collection[str]:
     return ()
 
 
-def _is_replaced(operation: ops.CreateForeignKeyOp, change: ops.ModifyTableOps) -> bool:
+def _is_replaced(operation: ops.MigrateOperation, change: ops.ModifyTableOps) -> bool:
     """Return whether a foreign key takes the place of another one, for example with another ON DELETE."""
     dropped = (each.reverse() for each in change.ops if isinstance(each, ops.DropConstraintOp))
-    return _link(operation) in [_link(each) for each in dropped if isinstance(each, ops.CreateForeignKeyOp)]
+    return isinstance(operation, ops.CreateForeignKeyOp) and any(
+        isinstance(each, ops.CreateForeignKeyOp) and _link(each) == _link(operation) for each in dropped
+    )
 
 
 def _link(operation: ops.CreateForeignKeyOp) -> tuple[object, ...]:
@@ -235,29 +214,27 @@ def _labels(type_: object) -> frozenset[str]:
     return frozenset(getattr(type_, "enums", ()))
 
 
-def _without_not_null(operation: ops.DropColumnOp, added: ops.AddColumnOp) -> ops.AlterColumnOp:
-    """Return the operation that lets a column be NULL until it is dropped."""
-    return ops.AlterColumnOp(
-        operation.table_name,
-        operation.column_name,
-        schema=operation.schema,
-        existing_type=added.column.type,
-        existing_nullable=False,
-        existing_comment=added.column.comment,
-        modify_nullable=True,
-    )
+def _dropped_as_nullable(added: ops.AddColumnOp) -> ops.DropColumnOp:
+    """Return the operation that drops a column, which phase ``pre`` has let be NULL, as its downgrade does."""
+    return ops.DropColumnOp(added.table_name, added.column.name, schema=added.schema, _reverse=nullable(added))
 
 
 def _alone(operation: ops.MigrateOperation) -> ops.MigrateOperation:
     """Return an operation for a revision that does not add the column, so that its downgrade undoes it."""
     if not isinstance(operation, SetNotNull):
         return operation
+    column: Column[Any] = Column(operation.column_name, operation.existing_type, comment=operation.existing_comment)
+    return _alter_null(operation.table_name, column, operation.schema, nullable=False)
+
+
+def _alter_null(table_name: str, column: Column[Any], schema: str | None, *, nullable: bool) -> ops.AlterColumnOp:
+    """Return the operation that lets a column be NULL, or no longer."""
     return ops.AlterColumnOp(
-        operation.table_name,
-        operation.column_name,
-        schema=operation.schema,
-        existing_type=operation.existing_type,
-        existing_nullable=True,
-        existing_comment=operation.existing_comment,
-        modify_nullable=False,
+        table_name,
+        column.name,
+        schema=schema,
+        existing_type=column.type,
+        existing_nullable=not nullable,
+        existing_comment=column.comment,
+        modify_nullable=nullable,
     )

@@ -83,7 +83,7 @@ class SafeOperations:
             self._sizes[new] = self._is_large(join_key(rename.schema, rename.table_name))
         pieces = self._pieces(changes.upgrade.ops)
         groups = [[each for _, each in group] for _, group in groupby(pieces, key=itemgetter(0))]
-        return [changes] if len(groups) < 2 else [_part(changes, group) for group in groups]
+        return [changes] if len(groups) < 2 else [changes.part(group, changes.phase) for group in groups]
 
     def replace(self, changes: Changes) -> None:
         """Replace the operations in both directions."""
@@ -146,11 +146,3 @@ def _is_replaceable(operation: ops.MigrateOperation) -> bool:
             return operation.constraint_name is not None and operation.constraint_type != "primary"
         case _:
             return isinstance(operation, _KINDS)
-
-
-def _part(changes: Changes, operations: list[ops.MigrateOperation]) -> Changes:
-    part = Changes.of(changes.package, operations, changes.objects)
-    part.needs, part.of_dropped_tables, part.phase = changes.needs, changes.of_dropped_tables, changes.phase
-    part.warnings, changes.warnings = changes.warnings, []
-    part.reverse()
-    return part
