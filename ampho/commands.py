@@ -1290,9 +1290,10 @@ def _phase(name: Phase | str | None) -> Phase | None:
     """
     from ampho.history.revision import Phase
 
-    if name is None or name in [*Phase]:
+    try:
         return None if name is None else Phase(name)
-    raise SpecifierError(f"{name!a} is not a phase. Use 'pre' or 'post'.", specifier=str(name))
+    except ValueError:
+        raise SpecifierError(f"{name!a} is not a phase. Use 'pre' or 'post'.", specifier=str(name)) from None
 
 
 def _one_of(names: str | Iterable[str] | None) -> str | None:

@@ -140,6 +140,11 @@ class Backfill:
     is_done: bool = False
     checksum: str | None = None
 
+    @property
+    def continued_by(self) -> str:
+        """The command that continues the backfill."""
+        return f"ampho db-up {self.revision}" if self.direction == "upgrade" else "ampho db-down"
+
     def __str__(self) -> str:
         return f"backfill of {self.table}: {self.rows:,} rows done"
 
@@ -252,9 +257,8 @@ class Journal:
 
     def stopped(self, entry: Entry) -> Backfill | None:
         """Return the last backfill of an unfinished revision that the next run continues; otherwise, None."""
-        found = [
-            each for each in self.backfills if (each.revision, each.direction) == (entry.revision, entry.direction)
-        ]
+        of = entry.revision, entry.direction
+        found = [each for each in self.backfills if (each.revision, each.direction) == of]
         return found[-1] if found and entry.is_resumable else None
 
     @property

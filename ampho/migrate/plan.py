@@ -260,20 +260,12 @@ def check_direction(journal: Journal, direction: str) -> None:
     for entry in journal.unfinished:
         if entry.direction != direction and (stopped := journal.stopped(entry)):
             raise UnfinishedRevisionError(
-                f"The {entry.direction} of {entry.revision} of {entry.package} has stopped in a backfill"
-                f" ({stopped}). {continue_hint(entry)}",
+                f"The {entry.direction} of {entry.revision} of {entry.package} has stopped in a backfill ({stopped})."
+                f" Continue it with '{stopped.continued_by}', or mark the revision with 'ampho db-resolve"
+                f" {entry.revision} --applied' or '--not-applied', which discards its progress.",
                 revision=entry.revision,
                 package=entry.package,
             )
-
-
-def continue_hint(entry: Entry) -> str:
-    """Return instructions for a revision whose backfill has stopped."""
-    command = f"db-up {entry.revision}" if entry.direction == Direction.UPGRADE else "db-down"
-    return (
-        f"Continue it with 'ampho {command}', or mark the revision with 'ampho db-resolve {entry.revision} --applied'"
-        " or '--not-applied', which discards its progress."
-    )
 
 
 def unfinished_error(entry: Entry, left: str = "") -> UnfinishedRevisionError:

@@ -274,10 +274,8 @@ class RunningStep:
         """A sentence about the backfill that the next run continues; empty if there is none."""
         if self.stopped is None:
             return ""
-        is_upgrade = self.step.direction is Direction.UPGRADE
-        command = f"db-up {self.step.revision.id}" if is_upgrade else "db-down"
         kept = f"The {self.stopped.rows:,} rows that its backfill of {self.stopped.table} has changed stay"
-        return f" {kept}, and 'ampho {command}' continues from there."
+        return f" {kept}, and '{self.stopped.continued_by}' continues from there."
 
     @property
     def _is_untouched(self) -> bool:

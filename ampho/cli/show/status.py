@@ -82,9 +82,8 @@ def remarks_on(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         what = f"The {entry.direction} of {entry.revision} is unfinished: see 'ampho db-log -v'"
         yield f"{what}, and mark it as applied or not applied with 'ampho db-resolve'."
     for backfill in state.backfills:
-        command = f"db-up {backfill.revision}" if backfill.direction == "upgrade" else "db-down"
         what = f"The {backfill.direction} of {backfill.revision} is running, or was interrupted, in its {backfill}"
-        yield f"{what}. If it is not running, 'ampho {command}' continues it."
+        yield f"{what}. If it is not running, '{backfill.continued_by}' continues it."
     if state.uncertain:
         yield "No record says what the missing revisions depend on, so some pending revisions may already be applied."
 
