@@ -37,9 +37,9 @@ class Described(str):
         return described
 
 
-def functions(source: bytes) -> dict[str, Function | None]:
+def functions(source: bytes) -> dict[str, ast.stmt | None]:
     """Return the names defined at the top level of a file, with the syntax trees of those that are functions."""
-    found: dict[str, Function | None] = {}
+    found: dict[str, ast.stmt | None] = {}
     for node in ast.parse(source).body:
         if isinstance(node, Function):
             found[node.name] = node
@@ -52,9 +52,9 @@ def functions(source: bytes) -> dict[str, Function | None]:
     return found
 
 
-def is_empty(function: Function | None) -> bool:
+def is_empty(function: ast.stmt | None) -> bool:
     """Return whether a function does nothing."""
-    return function is not None and all(
+    return isinstance(function, Function) and all(
         isinstance(node, ast.Pass)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         or (isinstance(node, ast.Return) and node.value is None)
@@ -73,26 +73,26 @@ def part_of(source: bytes, name: str) -> bytes:
     return source[begin : min([start for start in starts.values() if start > begin], default=len(source))]
 
 
-def reachable(defined: Mapping[str, Function | None], name: str) -> Iterator[Function]:
+def reachable(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
     """Yield a function, and all functions of the same file that it refers to, directly or indirectly."""
     todo, seen = [name], set()
     while todo:
         function = defined.get(current := todo.pop())
-        if current in seen or function is None:
+        if current in seen or not isinstance(function, Function):
             continue
         seen.add(current)
         yield function
         todo += [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
 
 
-def lost_in_code(function: Function | None, *, columns_only: bool = False) -> Iterator[tuple[str, Described]]:
+def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, Described]]:
     """Yield the name of each object that a function drops or empties, with a description.
 
     The name is empty if the code computes it. Tables that the same function created earlier are left out.
 
     :param columns_only: whether to include only columns that are dropped with ``drop_column()``.
     """
-    if function is None:
+    if not isinstance(function, Function):
         return
     created = created_in(function)
     for node in parts_of(function):
@@ -108,12 +108,12 @@ def lost_in_code(function: Function | None, *, columns_only: bool = False) -> It
             yield from ((name, Described.at(node, what)) for name, (what, _) in lost_in_sql(sql))
 
 
-def converted_in_code(function: Function | None) -> Iterator[Described]:
+def converted_in_code(function: ast.stmt | None) -> Iterator[Described]:
     """Yield a description of each column whose text a function converts to numbers.
 
     SQLite keeps only the number at the beginning of such a text; other databases reject text that is not a number.
     """
-    for call in calls_in(function, "alter_column"):
+    for call in calls_in(function, "alter_column") if isinstance(function, Function) else ():
         old, new = (type_name(argument(call, keyword)) for keyword in ("existing_type", "type_"))
         if old in _TEXT and new in _NUMBERS:
             name = string(argument(call, "column_name", -1))
@@ -121,12 +121,12 @@ def converted_in_code(function: Function | None) -> Iterator[Described]:
             yield Described.at(call, what)
 
 
-def narrowed_in_code(function: Function | None) -> Iterator[Described]:
+def narrowed_in_code(function: ast.stmt | None) -> Iterator[Described]:
     """Yield a description of each column whose values a function rounds, cuts off, or limits by another type.
 
     SQLite keeps such values as they are.
     """
-    for call in calls_in(function, "alter_column"):
+    for call in calls_in(function, "alter_column") if isinstance(function, Function) else ():
         if what := narrowing(call):
             yield Described.at(call, what)
 

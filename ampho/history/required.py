@@ -23,14 +23,14 @@ _VALUES = frozenset({"Computed", "DefaultClause", "FetchedValue", "Identity", "S
 _UPDATE = re.compile(r"\bUPDATE\b", re.IGNORECASE)
 
 
-def required_in_code(function: Function | None, earlier: Iterable[Function] = ()) -> Iterator[Described]:
+def required_in_code(function: ast.stmt | None, earlier: Iterable[Function] = ()) -> Iterator[Described]:
     """Yield a description of each column that a function makes NOT NULL without a value for existing rows.
 
     Columns of tables that the same function created earlier are left out, and those that it may have filled.
 
     :param earlier: functions that run before, and may fill columns, too.
     """
-    if function is None:
+    if not isinstance(function, Function):
         return
     filled_before, defaults = list[ast.AST](), set[tuple[str, str]]()
     for each in earlier:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ampho._text import counted, listed
 from ampho.errors import DatabaseError, RevisionFailedError
-from ampho.history.losses import Function, functions, is_empty
+from ampho.history.losses import functions, is_empty
 from ampho.migrate.executor import revert_scratch, upgrade
 from ampho.migrate.project import Project
 from ampho.migrate.template import check_schemas
@@ -87,7 +87,7 @@ def is_irreversible(project: Project, revision_id: str) -> bool:
     return bool(why_irreversible(defined))
 
 
-def changes_schema(function: Function | None) -> bool:
+def changes_schema(function: ast.stmt | None) -> bool:
     """Return whether a function of a revision uses operations that change the schema."""
     return function is not None and any(
         isinstance(node, ast.Attribute)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ampho._text import counted, listed
 from ampho.errors import RevisionFailedError
-from ampho.history.losses import Function, functions, is_empty
+from ampho.history.losses import functions, is_empty
 from ampho.revise.replay import changes_schema
 from ampho.testing.loading import fail
 from ampho.testing.rows import fill
@@ -150,7 +150,7 @@ class History:
         found = [each for each in ids if _only_upgrades(self._functions(each))]
         return _DOES_NOTHING.format(listed(found)) if found else ""
 
-    def _functions(self, revision_id: str) -> dict[str, Function | None]:
+    def _functions(self, revision_id: str) -> dict[str, ast.stmt | None]:
         return functions(self._project().graph[revision_id].path.read_bytes())
 
     @contextmanager
@@ -204,7 +204,7 @@ def _schema(connection: Connection, excluded: set[str]) -> set[str]:
     return found
 
 
-def _only_upgrades(defined: Mapping[str, Function | None]) -> bool:
+def _only_upgrades(defined: Mapping[str, ast.stmt | None]) -> bool:
     return is_empty(defined.get("downgrade")) and changes_schema(defined.get("upgrade"))
 
 

@@ -49,7 +49,7 @@ def _only_fills(function: Function) -> bool:
     )
 
 
-def why_irreversible(defined: Mapping[str, Function | None]) -> str:
+def why_irreversible(defined: Mapping[str, ast.stmt | None]) -> str:
     """Return why a revision cannot be reverted, as a sentence; empty if it can.
 
     :param defined: the functions in the revision's file, as returned by :func:`ampho.history.losses.functions`.
@@ -59,10 +59,10 @@ def why_irreversible(defined: Mapping[str, Function | None]) -> str:
     if "downgrade" not in defined:
         return "It has no downgrade()."
     downgrade, upgrade = defined["downgrade"], defined.get("upgrade")
-    if downgrade is None:
+    if not isinstance(downgrade, Function):
         return ""
     if any(isinstance(node, ast.Raise) for node in downgrade.body):
         return "Its downgrade() raises an exception."
-    if is_empty(downgrade) and upgrade is not None and not (is_empty(upgrade) or _only_fills(upgrade)):
+    if is_empty(downgrade) and isinstance(upgrade, Function) and not (is_empty(upgrade) or _only_fills(upgrade)):
         return "Its downgrade() does nothing, but its upgrade() does something."
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -72,24 +73,26 @@ def draft(
 
     :param changed: the real paths of files; if given, only revisions in these files, whether applied or not.
     """
-    pending = list[Revision]()
 
-    def choose(rows: tuple[str, ...], journal: Journal) -> tuple[Revision, ...]:
+    def choose(rows: tuple[str, ...], journal: Journal) -> tuple[tuple[Revision, ...], tuple[Revision, ...]]:
         graph = project.graph
         known = Applied.from_rows(graph, rows, journal).known if changed is None else frozenset[str]()
-        chosen = set(graph.ids) - known if not names else {rid for name in names for rid in _named(graph, name, known)}
-        if changed is None:
-            pending.extend(graph[rid] for rid in set(graph.ids) - known - chosen if graph.has_file(rid))
-        else:
-            chosen &= branch.revisions_in(changed, graph)
-        return tuple(graph[rid] for rid in graph.sort(filter(graph.has_file, chosen)))
+        pending = set(graph.ids) - known
+        chosen = {rid for name in names for rid in _named(graph, name, known)} if names else pending
+        if changed is not None:
+            return in_order(chosen & branch.revisions_in(changed, graph)), ()
+        return in_order(chosen), in_order(pending - chosen)
 
-    revisions = query(project, connection, x, choose)
+    def in_order(ids: Iterable[str]) -> tuple[Revision, ...]:
+        graph = project.graph
+        return tuple(graph[rid] for rid in graph.sort(filter(graph.has_file, ids)))
+
+    revisions, others = query(project, connection, x, choose)
     version = connection.dialect.server_version_info or ()
     backend = "mariadb" if getattr(connection.dialect, "is_mariadb", False) else connection.dialect.name
     server = Server(backend, tuple(part for part in version if isinstance(part, int)))
     sql = render_each(project, connection, revisions, x) if revisions else {}
-    return Draft(project, revisions, sql, tuple(exclude), server, frozenset(_created(pending)))
+    return Draft(project, revisions, sql, tuple(exclude), server, frozenset(_created(others)))
 
 
 def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
@@ -103,7 +106,7 @@ def _named(graph: Graph, name: str, known: Collection[str]) -> Iterable[str]:
 def _created(revisions: Iterable[Revision]) -> Iterator[str]:
     for revision in revisions:
         upgrade = functions(read_bytes(revision.file)).get("upgrade")
-        if upgrade is not None:
+        if isinstance(upgrade, Function):
             yield from (name for name, _ in created_in(upgrade))
 
 
@@ -120,7 +123,7 @@ class _Checked:
     revision: Revision
     source: bytes
     sql: Excerpt | RenderError
-    defined: dict[str, Function | None]
+    defined: dict[str, ast.stmt | None]
     statements: list[Statement] = field(default_factory=list[Statement])
     earlier: list[Statement] = field(default_factory=list[Statement])
     new: set[int] = field(default_factory=set[int])
@@ -128,7 +131,8 @@ class _Checked:
 
     @property
     def upgrade(self) -> Function | None:
-        return self.defined.get("upgrade")
+        upgrade = self.defined.get("upgrade")
+        return upgrade if isinstance(upgrade, Function) else None
 
     def violation(self, rule: str, message: str, help_: str = "", at: Statement | int = 0) -> Violation:
         """Return a violation, at a statement or on a line."""
