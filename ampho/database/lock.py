@@ -136,9 +136,14 @@ def was_refused_a_lock(error: BaseException) -> bool:
 
 def is_lock_timeout(error: BaseException | None) -> bool:
     """Return whether an error of a driver says that a statement waited too long for a lock."""
+    return has_code(error, _LOCK_NOT_AVAILABLE, _LOCK_WAIT_TIMEOUT)
+
+
+def has_code(error: BaseException | None, *codes: str | int) -> bool:
+    """Return whether an error of a driver has one of these SQLSTATEs or error numbers."""
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     number = error.args[0] if error is not None and error.args else None
-    return state == _LOCK_NOT_AVAILABLE or number == _LOCK_WAIT_TIMEOUT
+    return state in codes or number in codes
 
 
 def _acquire(lock: _Lock, settings: Settings, waiting: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError
 
 from ampho.database.journal import Backfill
-from ampho.database.lock import pause, was_refused_a_lock
+from ampho.database.lock import has_code, pause, was_refused_a_lock
 from ampho.database.transaction import TRANSACTIONAL
 from ampho.errors import OperationError
 from ampho.migrate.observers import BackfillProgress, Observer
@@ -178,9 +178,7 @@ class Batches:
 
         The first batch is not, because the rollback also undid what the revision did before.
         """
-        state = getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "pgcode", None)
-        number = exc.orig.args[0] if exc.orig is not None and exc.orig.args else None
-        is_refused = was_refused_a_lock(exc) or state in _DEADLOCKS or number in _DEADLOCKS
+        is_refused = was_refused_a_lock(exc) or has_code(exc.orig, *_DEADLOCKS)
         if not (is_refused and self._is_started) or exc.connection_invalidated or self._refusals >= _RETRIES:
             return False
         self._refusals += 1

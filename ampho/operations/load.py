@@ -46,8 +46,7 @@ def estimated_rows(connection: Connection, table: Table) -> int | None:
     if estimate is None:
         return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
     names = {"name": _name(connection, table), "table": table.name, "schema": table.schema}
-    query = text(estimate)
-    found = connection.execute(query, {name: names[name] for name in query._bindparams}).scalar()  # noqa: SLF001 (no public name)
+    found = connection.execute(text(estimate), names).scalar()
     return int(found) if found is not None and found > 0 else None
 
 
