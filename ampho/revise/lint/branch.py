@@ -14,25 +14,24 @@ from ampho.history.graph import Graph
 _SECONDS = 60
 
 
-def repository_root(folder: str | Path = ".") -> Path | None:
-    """Return the root of the git repository that contains a folder; None if there is none, or no git."""
+def repository_root() -> Path | None:
+    """Return the root of the git repository that contains the current folder; None if there is none, or no git."""
     try:
-        return Path(os.path.realpath(_git(folder, "rev-parse", "--show-toplevel").rstrip("\n")))
+        return Path(os.path.realpath(_root()))
     except LinterError:
         return None
 
 
-def changed_files(base: str, folder: str | Path = ".", *, only_added: bool = False) -> frozenset[str]:
+def changed_files(base: str, *, only_added: bool = False) -> frozenset[str]:
     """Return the real paths of the files that the current branch adds or changes, including uncommitted ones.
 
     Files that are only renamed, deleted, or ignored by git are left out.
 
     :param base: the branch or commit to compare with: the files are compared with its merge base with the current one.
-    :param folder: a folder of the repository.
     :param only_added: whether to leave out the files that exist in that commit.
     :raises LinterError: if there is no repository, no such commit, or no merge base.
     """
-    root = _git(folder, "rev-parse", "--show-toplevel").rstrip("\n")
+    root = _root()
     start = _merge_base(root, base)
     # These options override the user's configuration of git.
     fields = _git(root, "diff", "--name-status", "-z", "-M", "--no-relative", "--no-ext-diff", start, "--").split("\0")
@@ -49,6 +48,10 @@ def changed_files(base: str, folder: str | Path = ".", *, only_added: bool = Fal
 def revisions_in(files: Collection[str], graph: Graph) -> set[str]:
     """Return the ids of the revisions in files, which are given by their real paths."""
     return {rid for rid in graph.ids if graph.has_file(rid) and os.path.realpath(graph[rid].file) in files}
+
+
+def _root() -> str:
+    return _git(".", "rev-parse", "--show-toplevel").rstrip("\n")
 
 
 def _merge_base(root: str, base: str) -> str:
@@ -83,12 +86,12 @@ def _is_shallow(base: str) -> LinterError:
     )
 
 
-def _git(folder: str | Path, *arguments: str) -> str:
-    """Return what git prints.
+def _git(folder: str, *arguments: str) -> str:
+    """Return what git prints in a folder.
 
     :raises LinterError: if it fails, or is not installed.
     """
-    command = ["git", "-C", str(folder), *arguments]
+    command = ["git", "-C", folder, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)  # noqa: S603 (fixed program)
     except (OSError, subprocess.SubprocessError) as exc:
