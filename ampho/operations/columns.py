@@ -133,10 +133,7 @@ def alter_column(
             batch.alter_column(column_name, nullable=nullable, type_=type_, existing_type=existing_type, **kw)
         return
     if isinstance(existing_type, Enum) and isinstance(type_, Enum) and _grows(existing_type, type_):
-        dialect = server.context.dialect
-        with server.repeatable(), server.outside_transactions():
-            for statement in label_statements(existing_type.enums, type_.enums, _name(type_, dialect), dialect):
-                server.run(statement)
+        _add_labels(server, existing_type, type_)
         type_ = None
     if nullable is False:
         _set_not_null(server, table_name, column_name, schema)
@@ -210,9 +207,12 @@ def _grows(old: Enum, new: Enum) -> bool:
     return is_same and old.native_enum and kept == old.enums != new.enums
 
 
-def _name(enum: Enum, dialect: Dialect) -> str:
-    preparer: Any = dialect.identifier_preparer  # of PostgreSQL
-    return str(preparer.format_type(enum))
+def _add_labels(server: Server, old: Enum, new: Enum) -> None:
+    """Add the labels of ``new`` that are missing in ``old`` to their type."""
+    preparer: Any = server.preparer  # of PostgreSQL
+    with server.repeatable(), server.outside_transactions():
+        for statement in label_statements(old.enums, new.enums, preparer.format_type(new), server.context.dialect):
+            server.run(statement)
 
 
 def _set_not_null(server: Server, table_name: str, column_name: str, schema: str | None) -> None:
