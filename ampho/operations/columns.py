@@ -51,8 +51,8 @@ def add_column(
 
     PostgreSQL rewrites the table for a default such as ``gen_random_uuid()``, which has a different value in each row,
     and before version 11 for any default. The column is then added without it, gets the default for new rows, and
-    :func:`backfill` fills the existing rows. Foreign keys, unique constraints, and indexes of the column are created by
-    the other functions of this module.
+    :func:`backfill` fills the existing rows. Constraints and indexes of the column are created by the other functions
+    of this module.
 
     The transaction of the revision is committed. If the revision runs again, it goes on where it stopped. On other
     databases, this is ``op.add_column()``, whose parameters it has; SQLite rebuilds the table if it has to.
@@ -93,6 +93,10 @@ def _add_constraints(server: Server, table: Table) -> None:
             is_added = not isinstance(constraint, sa.ForeignKeyConstraint) or add_foreign_key(server, constraint)
         if not is_added:
             server.context.impl.add_constraint(constraint)
+    for check in (each for column in table.columns for each in column.constraints):
+        if isinstance(check, sa.CheckConstraint):
+            own = CreateCheckConstraintOp(check.name, table.name, check.sqltext, schema=table.schema)
+            add_check(server, own.to_constraint(server.context))
     for index in table.indexes:
         if not build_index(server, CreateIndexOp.from_index(index)):
             server.context.impl.create_index(index)

@@ -315,6 +315,7 @@ parent = sa.ForeignKey("shops.id")
 add_column("shops", sa.Column("parent_id", sa.Integer, parent, index=True, comment="x"))
 add_column("shops", sa.Column("ean", sa.Integer, unique=True))
 add_column("shops", sa.Column("double", sa.Integer, sa.Computed("same * 2")))
+add_column("shops", sa.Column("size", sa.Integer, sa.CheckConstraint("size > 0", name="ck_size"), server_default="1"))
 create_check_constraint(None, "shops", "ean > 0")
 alter_column("shops", "code", new_column_name="{LONG_NAME}", existing_type=sa.Integer)
 alter_column("shops", "{LONG_NAME}", nullable=False)
@@ -329,7 +330,8 @@ def test_columns_with_keys_and_long_names(project: Project, database: Database) 
         indexes = "SELECT indexname FROM pg_indexes WHERE tablename = 'shops' ORDER BY 1"
         assert database.query(indexes) == [("ix_shops_parent_id",), ("shops_ean_key",), ("shops_pkey",)]
         names = "SELECT conname FROM pg_constraint WHERE conrelid = 'shops'::regclass AND contype IN ('c', 'f', 'u')"
-        assert {*database.query(names)} == {("shops_check",), ("shops_ean_key",), ("shops_parent_id_fkey",)}
+        expected = {"ck_size", "shops_check", "shops_ean_key", "shops_parent_id_fkey"}
+        assert {name for (name,) in database.query(names)} == expected
         null = f"SELECT attnotnull FROM pg_attribute WHERE attname = '{LONG_NAME}' AND attrelid = 'shops'::regclass"
         assert database.query(null) == [(True,)]
         assert database.query("SELECT double FROM shops") == [(14,), (14,)]
