@@ -198,6 +198,12 @@ def statements(sql: str) -> Iterator[Statement]:
     yield Statement("".join(bare), sql[begin:].strip(), len(sql))
 
 
+def string_literal(text: str) -> str:
+    """Return a text as a literal in SQL. On MySQL and MariaDB, its backslashes have to be doubled before."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
 def unquoted(name: str) -> str:
     """Return a name without its schema and its quotes."""
     return name.strip().rpartition(".")[2].strip('"`[]')

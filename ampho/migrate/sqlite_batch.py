@@ -37,6 +37,7 @@ from sqlalchemy.types import NullType, UserDefinedType
 from ampho._text import listed
 from ampho.database.sqlite import query
 from ampho.database.sqlite_table import Change, LossError, TableText, correct_computed, quoted, tokens
+from ampho.history.sql import string_literal
 
 if TYPE_CHECKING:
     from alembic.operations.batch import ApplyBatchImpl
@@ -241,7 +242,7 @@ class TableKeeper:
 
     def _objects(self, table: str, schema: str | None) -> list[_Object]:
         master = f"{quoted(schema or 'main')}.sqlite_master"
-        where = f"lower(tbl_name) = {_literal(table.lower())} AND sql IS NOT NULL AND type != 'view'"
+        where = f"lower(tbl_name) = {string_literal(table.lower())} AND sql IS NOT NULL AND type != 'view'"
         return [_Object(*row) for row in query(self._connection, _select("type, name, sql", master, where))]
 
     def _execute(self, statement: str) -> None:
@@ -304,7 +305,7 @@ class TableKeeper:
         schema = quoted(table.schema or "main")
         if not query(self._connection, _select("1", f"{schema}.sqlite_master", f"name = '{own}'")):
             return []
-        where = f"lower({_OWN_TABLES[own]}) = {_literal(table.name.lower())}"
+        where = f"lower({_OWN_TABLES[own]}) = {string_literal(table.name.lower())}"
         return query(self._connection, _select("*", f"{schema}.{own}", where))
 
     def _restore(self, rebuild: _Rebuild) -> None:
@@ -331,7 +332,7 @@ class TableKeeper:
         if own.endswith("sqlite_sequence"):
             if "AUTOINCREMENT" not in {token.keyword for token in tokens(rebuild.sql)}:
                 return
-            named_so = f"lower({named}) = {_literal(rebuild.name.lower())}"
+            named_so = f"lower({named}) = {string_literal(rebuild.name.lower())}"
             self._execute(f"DELETE FROM {own} WHERE {named_so}")  # noqa: S608 (its parts are quoted)
         else:
             kept = {None, rebuild.name, *(each.name for each in rebuild.objects)}
@@ -447,10 +448,6 @@ def _copy_time(existing: Column[Any], transfer: dict[str, Any], type_: TypeEngin
         place = (1, len("2024-02-29")) if isinstance(new, Date) else (len("2024-02-29 ") + 1,)
         transfer["expr"] = func.substr(transfer["expr"], *place)
     return True
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 # ---- What no longer works ----

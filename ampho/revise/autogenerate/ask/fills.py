@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from ampho._text import did_you_mean, listed
 from ampho.errors import RevisionInputError
+from ampho.history.sql import string_literal
 from ampho.revise.autogenerate.ask.questions import Question
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.describe import Change, added_again, family, needs_value, type_name
@@ -340,5 +341,4 @@ def _string(value: object, type_: TypeEngine[Any], dialect: Dialect) -> str:
 
 
 def _text(value: str, dialect: Dialect) -> str:
-    quoted = value.replace("'", "''")
-    return f"'{quoted.replace(chr(92), chr(92) * 2) if dialect.name in ('mysql', 'mariadb') else quoted}'"
+    return string_literal(value.replace("\\", r"\\") if dialect.name in ("mysql", "mariadb") else value)

@@ -17,6 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from ampho.database import sqlite_table
+from ampho.history.sql import string_literal
 from ampho.revise.autogenerate.compare.expressions import tokens
 from ampho.revise.autogenerate.operations.statements import single_percents
 
@@ -169,7 +170,7 @@ def mysql_defaults(context: AutogenContext) -> Mapping[tuple[str, str, str], str
 
 def _mysql_default(sql: str, extra: str, *, literals: bool) -> str:
     if literals and "DEFAULT_GENERATED" not in extra:
-        sql = "'" + sql.replace("\\", "\\\\").replace("'", "''") + "'"
+        sql = string_literal(sql.replace("\\", r"\\"))
     update = re.search(r"on update .*", extra, re.IGNORECASE)
     return f"{sql} {update[0]}" if update else sql
 

@@ -13,6 +13,8 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 
+from ampho.history.sql import string_literal
+
 _PATTERN = r"""
     [BENXbenx]?'(?:[^']|'')*'                 # a string, bits, or bytes
     | "(?:[^"]|"")*" | `(?:[^`]|``)*`         # a quoted name
@@ -54,7 +56,7 @@ def _is_mysql(database: str) -> bool:
 
 def _token(token: str, database: str) -> str:
     if token[0] == '"' and _is_mysql(database):
-        return _text(token[1:-1].replace('""', '"'))
+        return string_literal(token[1:-1].replace('""', '"'))
     if token[0] in '"`':
         return token[1:-1].replace(token[0] * 2, token[0]).lower()
     if token[-1] != "'":
@@ -64,15 +66,11 @@ def _token(token: str, database: str) -> str:
         return f"b'{text.lstrip('0')}'"
     if _is_mysql(database) and kind.lower() == "x":
         with suppress(ValueError):
-            return _text(bytes.fromhex(text).decode("latin-1"))
+            return string_literal(bytes.fromhex(text).decode("latin-1"))
     if _is_mysql(database):
         text = re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), text, flags=re.DOTALL)
         text = text if "''" in text else text.replace("'", "''")
     return f"{kind.lower()}'{text}'"
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _without_parentheses(found: list[str]) -> list[str]:

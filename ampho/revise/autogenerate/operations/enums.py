@@ -17,6 +17,7 @@ from alembic.operations import ops
 from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import ENUM
 
+from ampho.history.sql import string_literal
 from ampho.operations.columns import label_statements
 from ampho.revise.autogenerate.operations.describe import Change
 from ampho.revise.autogenerate.operations.enum_catalog import (
@@ -298,12 +299,12 @@ def _with_models_default(column: EnumColumn, labels: Sequence[str], changes: Cha
         and (catalog.key(each.schema, each.table_name), each.column_name) == (column.table, column.name)
         for each in changes.operations()
     )
-    if not changed and column.default is not None and any(_literal(label) in column.default for label in labels):
+    if not changed and column.default is not None and any(string_literal(label) in column.default for label in labels):
         return column
     for table in catalog.tables:
         if catalog.key(table.schema, table.name) == column.table and column.name in table.columns:
             default = getattr(table.columns[column.name].server_default, "arg", None)
-            shown = _literal(default) if isinstance(default, str) else None if default is None else str(default)
+            shown = string_literal(default) if isinstance(default, str) else None if default is None else str(default)
             return replace(column, default=shown, had_default=column.default is not None)
     return column
 
@@ -321,11 +322,6 @@ def commit_used_labels(changes: Changes) -> None:
 
 
 # ---- Rendering ----
-
-
-def _literal(value: str) -> str:
-    doubled = value.replace("'", "''")
-    return f"'{doubled}'"
 
 
 def _named_in(schema: str | None, name: str, dialect: Dialect) -> str:
@@ -363,7 +359,7 @@ def _replace_type(operation: ChangeLabelsOp, dialect: Dialect) -> Iterator[str]:
         is_index = use.kind != "CONSTRAINT"
         yield f"DROP INDEX {_named_in(use.table[0], use.name, dialect)}" if is_index else constraint
     yield f"ALTER TYPE {new} RENAME TO {quoted(old, dialect)}"
-    yield f"CREATE TYPE {new} AS ENUM ({', '.join(map(_literal, operation.new))})"
+    yield f"CREATE TYPE {new} AS ENUM ({', '.join(map(string_literal, operation.new))})"
     for each in operation.columns:
         column = quoted(each.name, dialect)
         alter = f"ALTER TABLE {_named_in(*each.table, dialect)} ALTER COLUMN {column}"

@@ -9,6 +9,7 @@ from alembic.autogenerate import renderers
 from alembic.operations import ops
 from sqlalchemy import Identity, text
 
+from ampho.history.sql import string_literal
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
 from ampho.revise.autogenerate.operations.describe import Change
 from ampho.revise.autogenerate.operations.statements import Statement, literal_sql, quoted
@@ -134,9 +135,9 @@ def _statements(operation: ChangeIdentityOp, autogen: AutogenContext) -> Iterato
         yield f"{alter} ADD {_ddl(autogen).visit_identity_column(new)}"
     elif new:
         yield f"CREATE SEQUENCE {sequence} OWNED BY {table}.{name}"
-        yield f"{alter} SET DEFAULT nextval({_literal(sequence)})"
+        yield f"{alter} SET DEFAULT nextval({string_literal(sequence)})"
     if new:
-        found = f"pg_get_serial_sequence({_literal(table)}, {_literal(column.column_name)})"
+        found = f"pg_get_serial_sequence({string_literal(table)}, {string_literal(column.column_name)})"
         yield f"SELECT setval({found}, max({name})) FROM {table}"  # noqa: S608 (its parts are quoted)
 
 
@@ -155,7 +156,3 @@ def _options(old: Identity, new: Identity, autogen: AutogenContext) -> Iterator[
 
 def _ddl(autogen: AutogenContext) -> Any:  # noqa: ANN401 (a compiler of PostgreSQL)
     return autogen.dialect.ddl_compiler(autogen.dialect, None)  # type: ignore[arg-type]
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
