@@ -38,7 +38,7 @@ class Batches:
 
     def __init__(self, context: MigrationContext, table: str, key: str) -> None:
         self._context = context
-        self.connection: Connection = _connection_of(context)
+        self.connection: Connection = connection_of(context)
         self._running: RunningStep | None = context.opts.get(STEP)
         self._journal = self._running.table if self._running else None
         self.is_recorded: bool = self._journal is not None
@@ -64,7 +64,7 @@ class Batches:
         revision = running.step.revision
         new = Backfill(revision.id, str(running.step.direction), running.backfills, table, key)
         new = replace(new, checksum=revision.checksum)
-        with self._aside():
+        with self.aside():
             if recorded is not None and not self._is_transactional:
                 recorded.create()  # now, because that commits what the revision has changed by then
             found: Backfill | None = recorded.find(new) if recorded is not None and recorded.exists else None
@@ -94,7 +94,7 @@ class Batches:
         return self.place.is_done
 
     @contextmanager
-    def _aside(self) -> Iterator[None]:
+    def aside(self) -> Iterator[None]:
         """Keep the statements in the body apart from those of the revision."""
         running = self._running
         journal = self._journal.writing() if self._journal else nullcontext()
@@ -105,7 +105,7 @@ class Batches:
     def batch(self) -> Iterator[None]:
         """Commit what the body does. If it fails, roll that back, and leave Alembic a new transaction."""
         before, is_saved = self.place, self._is_saved
-        with self._aside():
+        with self.aside():
             try:
                 if self._journal is not None and not self._is_started:
                     self._journal.backfills.create()
@@ -143,7 +143,7 @@ class Batches:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Leave what the body does in the revision's own transaction."""
-        with self._aside():
+        with self.aside():
             yield
         if self._running is not None:
             self._running.hold(replace(self.place, is_done=True))
@@ -192,15 +192,9 @@ class Batches:
             self._end_and_sleep(seconds)
 
     def _end_and_sleep(self, seconds: float) -> None:
-        with self._aside():
+        with self.aside():
             self.connection.rollback()
         pause(self.connection, seconds)
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Let the body read the database."""
-        with self._aside():
-            yield
 
     def report(self, progress: BackfillProgress) -> None:
         """Report how far the backfill has come."""
@@ -213,7 +207,11 @@ class Batches:
             self._running.observers.notify(Observer.awaiting, what)
 
 
-def _connection_of(context: MigrationContext) -> Connection:
+def connection_of(context: MigrationContext) -> Connection:
+    """Return the connection of a revision that runs.
+
+    :raises OperationError: if it has none.
+    """
     if context.connection is None:
         raise OperationError("a backfill needs a connection")
     return context.connection

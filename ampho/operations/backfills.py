@@ -13,7 +13,7 @@ from sqlalchemy import table as table_of
 from sqlalchemy.exc import DBAPIError
 
 from ampho.errors import OperationError
-from ampho.migrate.batches import Batches
+from ampho.migrate.batches import Batches, connection_of
 from ampho.migrate.observers import BackfillProgress
 from ampho.operations.keyset import Change, Keyset, condition, decoded, encoded, key_of, reflect, values
 from ampho.operations.load import busy, estimated_rows
@@ -77,9 +77,7 @@ def backfill(
     if context.as_sql:
         _write(context, table, set, where, schema)
         return
-    if context.connection is None:
-        raise OperationError("a backfill needs a connection")
-    connection = context.connection
+    connection = connection_of(context)
     found = reflect(connection, table, schema)
     keyset = Keyset(connection, found, key_of(connection, found, key), set, where)
     batches = Batches(context, found.fullname, keyset.name)
@@ -138,7 +136,7 @@ class _Backfill:
         batches, keyset = self._batches, self._keyset
         if batches.is_done():
             return
-        with batches.reading():
+        with batches.aside():
             is_small = batches.place.place is None and keyset.count(self._size + 1) <= self._size
             may_commit = batches.is_recorded or keyset.where is not None
             if not may_commit or (is_small and not batches.place.passes):
@@ -217,7 +215,7 @@ class _Backfill:
             batches.sleep(_POLL)
 
     def _busy(self) -> str:
-        with self._batches.reading():
+        with self._batches.aside():
             what = busy(self._batches.connection, self._keyset.table, self._max_lag)
             if self._dialect == "postgresql":
                 self._batches.connection.rollback()
