@@ -133,7 +133,7 @@ _LIKE = {
     "add_unique_column": "ALTER TABLE {table_name:0} ADD COLUMN ? UNIQUE",
     "add_checked_column": "ALTER TABLE {table_name:0} ADD COLUMN ? CHECK (?)",
 }
-"""SQL like that of calls, by the names of the calls, with the names and places of their arguments."""
+"""SQL like that of operations, with the names and places of their arguments."""
 
 
 def _sql(call: ast.Call, batch: str | None) -> Iterator[str]:
@@ -148,22 +148,28 @@ def _sql(call: ast.Call, batch: str | None) -> Iterator[str]:
         place = int(found["place"])
         return string(argument(call, found["name"], place - (batch is not None and place > 0))) or "?"
 
-    name = called(call)
-    if name == "execute":
+    if called(call) == "execute":
         sql = argument(call, "sqltext", 0)
         sql = sql.args[0] if isinstance(sql, ast.Call) and sql.args else sql
         yield from (each.bare for each in statements(string(sql)) if each.text)
-    elif name == "alter_column" and argument(call, "new_column_name") is not None:
-        name = "rename_column"
-    elif name == "create_index" and is_true(argument(call, "unique")):
-        name = "create_unique_index"
-    elif name == "add_column" and isinstance(column := argument(call, "column", 1 if batch is None else 0), ast.Call):
+    elif like := _LIKE.get(_operation(call, in_batch=batch is not None)):
+        yield re.sub(r"\{(?P<name>\w+):(?P<place>\d)\}", text, like)
+
+
+def _operation(call: ast.Call, *, in_batch: bool) -> str:
+    """Return the name of a call, or another key of :data:`_LIKE` if its arguments ask for more."""
+    name = called(call)
+    if name == "alter_column" and argument(call, "new_column_name") is not None:
+        return "rename_column"
+    if name == "create_index" and is_true(argument(call, "unique")):
+        return "create_unique_index"
+    column = argument(call, "column", 0 if in_batch else 1) if name == "add_column" else None
+    if isinstance(column, ast.Call):
         if any(type_name(part) == "CHECKCONSTRAINT" for part in column.args):
-            name = "add_checked_column"
-        elif is_true(argument(column, "unique")):
-            name = "add_unique_column"
-    if name in _LIKE:
-        yield re.sub(r"\{(?P<name>\w+):(?P<place>\d)\}", text, _LIKE[name])
+            return "add_checked_column"
+        if is_true(argument(column, "unique")):
+            return "add_unique_column"
+    return name
 
 
 @dataclass
