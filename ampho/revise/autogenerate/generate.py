@@ -146,22 +146,20 @@ def compare(
         drafting.add(names if are_named else _writable(project, names, differing, warn))
         moved = comparison.owners.moved()
         in_order = dict.fromkeys([*(draft.revision.package for draft in drafting.drafts), *names])
-        found = tuple(
-            Generated(
+
+        def generated(name: str) -> Generated:
+            new = [draft.revision for draft in drafting.drafts if draft.revision.package == name]
+            return Generated(
                 name,
                 changes=tuple(drafting.changes.get(name, ())),
                 questions=questions[name],
                 moved=moved.get(name, {}),
-                paths=tuple(draft.revision.path for draft in drafting.drafts if draft.revision.package == name),
-                is_split=any(
-                    draft.revision.phase is Phase.POST and draft.revision.package == name for draft in drafting.drafts
-                )
-                and wish.phase is None,
+                paths=tuple(revision.path for revision in new),
+                is_split=wish.phase is None and any(revision.phase is Phase.POST for revision in new),
                 database=project.database,
             )
-            for name in in_order
-        )
-        return Compared(drafting.drafts, found, warn)
+
+        return Compared(drafting.drafts, tuple(map(generated, in_order)), warn)
 
     return query_env(project, connection, x, compare, _command(graph, named, wish))
 
