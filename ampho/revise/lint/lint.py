@@ -116,8 +116,6 @@ class _Checked:
 
     :ivar statements: its statements.
     :ivar earlier: the statements of all revisions that run before.
-    :ivar new: the numbers of the statements that change only new tables.
-    :ivar new_lines: the lines with such statements, and no others.
     """
 
     revision: Revision
@@ -126,13 +124,16 @@ class _Checked:
     defined: dict[str, ast.stmt | None]
     statements: list[Statement] = field(default_factory=list[Statement])
     earlier: list[Statement] = field(default_factory=list[Statement])
-    new: set[int] = field(default_factory=set[int])
-    new_lines: set[int] = field(default_factory=set[int])
 
     @property
     def upgrade(self) -> Function | None:
         upgrade = self.defined.get("upgrade")
         return upgrade if isinstance(upgrade, Function) else None
+
+    def is_new(self, line: int) -> bool:
+        """Return whether the statements of a line change only new tables."""
+        here = [each.is_new for each in self.statements if each.line == line and (each.is_new or each.table)]
+        return bool(here) and all(here)
 
     def violation(self, rule: str, message: str, help_: str = "", at: Statement | int = 0) -> Violation:
         """Return a violation, at a statement or on a line."""
@@ -173,16 +174,9 @@ def _read(drafted: Draft) -> Iterator[_Checked]:
     for revision in drafted.revisions:
         source = revision.path.read_bytes()
         each = _Checked(revision, source, drafted.sql[revision.id], functions(source), earlier=[*before])
-        each.statements = _statements(each, drafted.server)
-        old_lines = set[int]()
-        for number, statement in enumerate(each.statements):
-            if new.have(statement):
-                each.new.add(number)
-                each.new_lines.add(statement.line)
-            elif statement.table:
-                old_lines.add(statement.line)
+        for statement in _statements(each, drafted.server):
+            each.statements.append(replace(statement, is_new=new.have(statement)))
             new.note(statement)
-        each.new_lines -= old_lines
         before += each.statements
         yield each
 
@@ -212,7 +206,7 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
     yield from _changed(drafted, checked, earlier)
     in_batches = code.lines_in_batches(checked.upgrade)
     for number, statement in enumerate(checked.statements):
-        if number not in checked.new:
+        if not statement.is_new:
             for rule, message, help_ in found_in(statement, checked.statements[:number], drafted.server):
                 if rule != WHOLE_TABLE or statement.line not in in_batches:
                     yield checked.violation(rule, message, help_, statement)
@@ -223,28 +217,25 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
 
 def _lost(checked: _Checked) -> Iterator[Violation]:
     sql = checked.sql.sql if isinstance(checked.sql, Excerpt) else None
-    places = {each.text: number for number, each in enumerate(checked.statements)}
-    at: Statement | int
+    statements = {each.text: each for each in checked.statements}
     for what, text in code.lost(sql, checked.upgrade):
-        number = places.get(text)
-        if number is None:
-            is_new, at = what.line in checked.new_lines, what.line
-        else:
-            is_new, at = number in checked.new, checked.statements[number]
+        statement = statements.get(text)
+        is_new = checked.is_new(what.line) if statement is None else statement.is_new
         if not is_new:
-            yield checked.violation(DATA_LOSS, f"It {what}, and the data in it is lost.", code.LOSS_HELP, at)
+            message = f"It {what}, and the data in it is lost."
+            yield checked.violation(DATA_LOSS, message, code.LOSS_HELP, statement or what.line)
 
 
 def _changed(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iterator[Violation]:
     """Yield the columns that get another type, or become NOT NULL."""
     retyped = converted_in_code if drafted.server.backend == "sqlite" else narrowed_in_code
     for what in retyped(checked.upgrade):
-        if what.line not in checked.new_lines:
+        if not checked.is_new(what.line):
             yield checked.violation(DATA_LOSS, f"It {what}.", code.LOSS_HELP, what.line)
     if drafted.server.backend == "postgresql" and isinstance(checked.sql, Excerpt):
         return  # squawk has rules for columns that become NOT NULL
     for what in required_in_code(checked.upgrade, earlier):
-        if what.line not in checked.new_lines:
+        if not checked.is_new(what.line):
             message = f"It {what}, so it may fail on a table with rows."
             yield checked.violation(NOT_NULL, message, code.NULL_HELP, what.line)
 
@@ -258,17 +249,16 @@ def _squawk(drafted: Draft, checked: Sequence[_Checked], found: Iterable[Violati
     is_timeout_known = bool(timeout)
     for one in squawk.run([sql for _, sql in rendered], version, timeout):
         each, _ = rendered[one.number]
-        numbers = [number for number, statement in enumerate(each.statements) if statement.end > one.place]
-        if not numbers or numbers[0] in each.new:
+        before = [statement for statement in each.statements if statement.end <= one.place]
+        statement = next(iter(each.statements[len(before) :]), None)
+        if statement is None or statement.is_new:
             continue
-        statement = each.statements[numbers[0]]
         is_reported = _LOSES.match(one.rule) and (each.revision.id, statement.text) in lost
-        before = [*each.earlier, *each.statements[: numbers[0]]]
         if squawk.is_about_timeouts(one.rule):
             if not is_timeout_known:
                 is_timeout_known = True
                 yield each.violation(one.rule, one.message, squawk.TIMEOUT_HELP, statement)
-        elif not is_reported and squawk.is_dangerous(one.rule, statement, before):
+        elif not is_reported and squawk.is_dangerous(one.rule, statement, [*each.earlier, *before]):
             yield each.violation(one.rule, one.message, one.help, statement)
 
 

@@ -58,6 +58,7 @@ class Statement:
     :ivar end: where it ends in the SQL of the revision.
     :ivar alters: the calls of ``alter_column()`` on that line.
     :ivar calls: the names of the functions and methods that are called on that line.
+    :ivar is_new: whether it changes only a new table.
     """
 
     bare: str
@@ -66,6 +67,7 @@ class Statement:
     end: int = 0
     alters: tuple[ast.Call, ...] = ()
     calls: frozenset[str] = frozenset()
+    is_new: bool = False
 
     @property
     def table(self) -> str:
