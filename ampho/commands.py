@@ -665,17 +665,16 @@ class Commands:
         """
         from ampho.migrate import executor, sources
 
+        only = _phase(phase)
         if direction == "upgrade":
             self._running.warn_of_misplaced(observer)
         if direction == "upgrade" and self._running.project().has_several_databases:
-            return self._running.plan_upgrade(
-                specifier or "heads", database, phase=_phase(phase), x=x, observer=observer
-            )
+            return self._running.plan_upgrade(specifier or "heads", database, phase=only, x=x, observer=observer)
 
         def plan(on: Opened) -> Callable[[], Plan]:
             def of(project: Project) -> Callable[[], Plan]:
                 explain = executor.plan(
-                    project, on.connection, specifier, direction=direction, cascade=cascade, phase=_phase(phase), x=x
+                    project, on.connection, specifier, direction=direction, cascade=cascade, phase=only, x=x
                 )
                 if project is on.project:
                     return explain
