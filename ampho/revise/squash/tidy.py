@@ -19,6 +19,7 @@ from sqlalchemy.sql.sqltypes import Enum, NullType
 
 from ampho.database.catalog import Catalog
 from ampho.revise.autogenerate.operations.changes import table_key, targets
+from ampho.revise.autogenerate.operations.constraints import remove_default_options
 from ampho.revise.autogenerate.operations.describe import Change
 from ampho.revise.autogenerate.operations.statements import Statement, quoted
 from ampho.revise.autogenerate.owners.keys import split_key
@@ -93,7 +94,7 @@ class Tidying:
             if isinstance(item, Column):
                 self._tidy_column(item, key, automatic)
             elif isinstance(item, UniqueConstraint):
-                _without_defaults(item)
+                remove_default_options(item.dialect_kwargs)
         if self._dialect.name in _MYSQL:
             self._leave_out_defaults(operation)
         if self._dialect.name == "sqlite":
@@ -305,13 +306,6 @@ def _unquoted(name: str) -> str:
     """Return the key of an object that PostgreSQL prints as a string with quoted names."""
     plain = name.replace("''", "'")
     return re.sub(r'"((?:[^"]|"")*)"', lambda found: found[1].replace('""', '"'), plain)
-
-
-def _without_defaults(item: UniqueConstraint) -> None:
-    for name in ("postgresql_include", "postgresql_nulls_not_distinct"):
-        if name in item.dialect_kwargs and not item.dialect_kwargs[name]:
-            with suppress(KeyError):  # SQLAlchemy's own default cannot be removed, and is not written
-                del item.dialect_kwargs[name]
 
 
 def _flat(operations: list[ops.MigrateOperation]) -> Iterator[ops.MigrateOperation]:

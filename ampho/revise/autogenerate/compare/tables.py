@@ -39,6 +39,7 @@ from ampho.revise.autogenerate.compare.catalog import (
 )
 from ampho.revise.autogenerate.compare.defaults import correct_default, default_sql
 from ampho.revise.autogenerate.compare.expressions import parts, tokens
+from ampho.revise.autogenerate.operations.constraints import remove_default_options
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -63,6 +64,7 @@ def compare_table(
     """Compare what belongs to a table that exists in the database, in the models, or in both, for Alembic."""
     if present is not None:
         correct_computed(context, present)
+        _remove_default_options(found, present)
     if dialect_of(context).name == "sqlite" and present is None and declared is not None:
         _make_skipped_indexes(found, declared)
     if present is not None and declared is None and dialect_of(context).name in INDEXES:
@@ -89,6 +91,17 @@ def compare_table(
     comparison.leave_out()
     comparison.keep_definitions()
     return _CONTINUE
+
+
+def _remove_default_options(found: ops.ModifyTableOps, present: Table) -> None:
+    """Let the downgrade create the dropped unique constraints without options that old servers do not know."""
+    for constraint in present.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            remove_default_options(constraint.dialect_kwargs)
+    for operation in found.ops:
+        match operation:
+            case ops.DropConstraintOp(_reverse=ops.CreateUniqueConstraintOp(kw=options)):
+                remove_default_options(options)
 
 
 def _make_skipped_indexes(found: ops.ModifyTableOps, declared: Table) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from alembic.autogenerate import renderers
@@ -155,3 +156,14 @@ def shape_of_key(key: ops.CreateForeignKeyOp, default: str | None = None) -> tup
         *actions,
         *options,
     )
+
+
+def remove_default_options(options: MutableMapping[str, Any]) -> None:
+    """Remove the options of a unique constraint that PostgreSQL reports as its defaults.
+
+    Before PostgreSQL 15, ``NULLS DISTINCT``, which SQLAlchemy would write for one of them, is a syntax error.
+    """
+    for name in ("postgresql_include", "postgresql_nulls_not_distinct"):
+        if name in options and not options[name]:
+            with suppress(KeyError):  # SQLAlchemy's own default cannot be removed, and is not written
+                del options[name]
