@@ -15,7 +15,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import cast
 
-from ampho.history.losses import called
+from ampho.history.losses import called, calls_in
 from ampho.revise.names import assigned_names
 
 _LOOKUPS = ("get", "getattr")
@@ -161,11 +161,9 @@ class _Source:
     @cached_property
     def calls(self) -> frozenset[tuple[str, str]]:
         """The names of the called functions, each with a string that is an argument."""
-        tree = self._parsed()
         return frozenset(
             (called(call), value.value)
-            for call in (ast.walk(tree) if tree else ())
-            if isinstance(call, ast.Call)
+            for call in calls_in(self._parsed())
             for value in (*call.args, *(word.value for word in call.keywords))
             if isinstance(value, ast.Constant) and isinstance(value.value, str)
         )
@@ -216,8 +214,7 @@ def _names(targets: Iterable[ast.AST]) -> set[str]:
 
 def _makes(value: ast.expr | None) -> bool:
     """Return whether a value contains a call that may make an object, rather than look one up."""
-    calls = [part for part in ast.walk(value) if isinstance(part, ast.Call)] if value else []
-    return any(called(call) not in _LOOKUPS for call in calls)
+    return any(called(call) not in _LOOKUPS for call in calls_in(value))
 
 
 def _filled(node: ast.AST) -> Iterator[str]:
