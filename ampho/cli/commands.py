@@ -36,7 +36,6 @@ from ampho.cli.terminal import can_answer, can_ask
 from ampho.commands import Commands
 from ampho.errors import AmphoError, ProtectedError
 from ampho.history.homes import ANY
-from ampho.history.revision import Phase
 from ampho.settings import CONFIRM
 
 if TYPE_CHECKING:
@@ -896,20 +895,18 @@ def _check_deployment(ctx: click.Context, phase: str | None, x: tuple[str, ...])
 
     def look(commands: Commands) -> Deployment | FleetStatus:
         if commands.project().homes.select_groups(names):
-            if phase:
-                raise click.UsageError(
-                    "--phase cannot be used for groups. Use 'ampho db-wait', which also ignores what can wait."
-                )
-            return commands.survey(names, thorough=True, x=x, observer=_WARNINGS)
-        found = commands.deployment(database=names, x=x, observer=_WARNINGS).in_phase(Phase(phase) if phase else None)
+            return commands.survey(names, thorough=True, x=x, observer=_WARNINGS).in_phase(phase)
+        found = commands.deployment(database=names, x=x, observer=_WARNINGS).in_phase(phase)
         if names is None:
             report_groups(commands)
         return found
 
     deployment = call(ctx, look)
-    is_ready = phase and deployment.status.exit_code == 0
-    show(ctx, deployment, "The database has what this release of the app needs." if is_ready else None)
-    ctx.exit(deployment.status.exit_code)
+    code, number = deployment.status.exit_code, deployment.total
+    have = "The database has" if number == 1 else f"All {number:,} databases have"
+    is_ready = phase and number and code == 0
+    show(ctx, deployment, f"{have} what this release of the app needs." if is_ready else None)
+    ctx.exit(code)
 
 
 def _check_phases(ctx: click.Context, diff_base: str | None, x: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -57,6 +58,13 @@ def database(ctx: click.Context) -> str | None:
         command = f"{ctx.info_name} --sql" if ctx.params.get("sql") else ctx.info_name
         raise click.UsageError(f"{command} works on one database at a time. Repeat the command for each.")
     return names[0] if names else None
+
+
+def selection() -> str:
+    """Return the options by which the user selected databases, each with a space before it; empty if there are none."""
+    ctx = click.get_current_context()
+    options = "".join(f" -d {quote(name)}" for name in databases(ctx) or ())
+    return " --all" if ctx.params.get("everything") else options
 
 
 def selecting(text: str, database: str) -> str:

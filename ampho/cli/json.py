@@ -60,6 +60,7 @@ class Shape:
 _REMEDIES = ("diverged_remedy", "edited_remedy")
 _STATUS = {"status": "status", "exit_code": "status.exit_code"}
 _STEP = {name: f"revision.{name}" for name in ("package", "message", "path")} | {"revision": "revision.id"}
+_PHASE = ("phase", "phase_reason", "is_phase_inferred", "phase_conflict")
 
 KEYS: Mapping[str, str] = {
     "AllGenerated": "generated",
@@ -84,6 +85,10 @@ SHAPES: Mapping[str, Shape] = {
     "Finding": Shape(or_null=["package"]),
     "FleetStatus": Shape(computed=_STATUS),
     "HeadsCheck": Shape(or_null=["problem"]),
+    "HeldBack": Shape(
+        hidden=["step"],
+        computed={name: f"step.{path}" for name, path in _STEP.items()} | {name: f"step.{name}" for name in _PHASE},
+    ),
     "Initialized": Shape(computed={"package": "package.name", "folder": "package.folder"}),
     "Lane": Shape(hidden=["tracks"], or_null=["package"]),
     "LintReport": Shape(hidden=["databases"]),
@@ -113,7 +118,7 @@ SHAPES: Mapping[str, Shape] = {
         or_null=["source"],
         optional=[
             ["cause", "because_of", "reason", "in_transaction", "losses", "risks"],
-            ["phase", "phase_reason", "is_phase_inferred", "phase_conflict"],
+            _PHASE,
         ],
     ),
     "StepRun": Shape(

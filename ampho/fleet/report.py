@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from shlex import quote
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ampho.migrate.plan import Step
 
 
 class FleetOutcome(StrEnum):
     """How the upgrade of a database ended."""
 
     UP_TO_DATE = "up to date"
-    """Nothing was pending."""
+    """Nothing was pending, apart from what was held back for phase ``post``."""
     UPGRADED = "upgraded"
     """Revisions were applied."""
     FAILED = "failed"
@@ -46,6 +50,7 @@ class Ending:
     :ivar revision: the id of the revision that failed; None if the failure was not that of a revision.
     :ivar cause: the message of the error, without the name of the database; empty if there was none.
     :ivar duration: the number of seconds that the upgrade took.
+    :ivar held_back: the steps that were left for phase ``post``.
     """
 
     database: str
@@ -54,6 +59,7 @@ class Ending:
     revision: str | None = None
     cause: str = ""
     duration: float = 0.0
+    held_back: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,18 @@ class RevisionCount:
     failed: int
 
 
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A revision that an upgrade in phase ``pre`` of many databases left for phase ``post``.
+
+    :ivar step: its step, as it is in the plan of the first of the databases.
+    :ivar databases: the names of the databases in which it is pending.
+    """
+
+    step: Step
+    databases: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class FleetReport:
     """The result of an upgrade of many databases.
@@ -99,6 +117,7 @@ class FleetReport:
     :ivar skipped: the names of the databases whose turn did not come.
     :ivar stopped: why the command ended before all databases had their turn; empty if it did not.
     :ivar duration: the number of seconds that the command took.
+    :ivar held_back: the revisions that were left for phase ``post``, by id.
     """
 
     outcomes: Mapping[FleetOutcome, int]
@@ -108,6 +127,7 @@ class FleetReport:
     skipped: tuple[str, ...]
     stopped: str
     duration: float
+    held_back: tuple[HeldBack, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -126,12 +146,15 @@ class Tally:
         self._command = command
         self._outcomes: Counter[FleetOutcome] = Counter()
         self._endings: list[Ending] = []
+        self._held_back: dict[str, tuple[Step, list[str]]] = {}
 
     def add(self, ending: Ending) -> None:
         """Count how the upgrade of a database ended."""
         self._outcomes[ending.outcome] += 1
+        for step in ending.held_back:
+            self._held_back.setdefault(step.revision.id, (step, []))[1].append(ending.database)
         if ending.outcome is not FleetOutcome.UP_TO_DATE:
-            self._endings.append(ending)
+            self._endings.append(replace(ending, held_back=()))  # so that no steps are kept for each database
 
     def report(self, stopped: str = "") -> FleetReport:
         """Return the report; its duration begins when this object was created."""
@@ -145,6 +168,9 @@ class Tally:
             skipped=tuple(each.database for each in self._endings if each.outcome is FleetOutcome.SKIPPED),
             stopped=stopped,
             duration=time.monotonic() - self._begin,
+            held_back=tuple(
+                HeldBack(step, tuple(sorted(names))) for _, (step, names) in sorted(self._held_back.items())
+            ),
         )
 
     def _failure(self, ending: Ending) -> Failure:

@@ -74,6 +74,7 @@ class Finding:
     :ivar is_harmless: whether Ampho ignores the finding. A superfluous version row is harmless.
     :ivar phase: ``post`` if the revisions are pending, and can wait until the old release is gone; ``pre`` if they are
         pending otherwise; None if they are not pending.
+    :ivar post: the ids of those pending revisions that are in phase ``post`` themselves; the others may depend on them.
     """
 
     status: Status
@@ -82,6 +83,7 @@ class Finding:
     means: str
     is_harmless: bool = False
     phase: Phase | None = None
+    post: tuple[str, ...] = ()
 
     @property
     def is_waited_for(self) -> bool:
@@ -108,9 +110,20 @@ class Deployment:
         worst = [each.status for each in self.databases.values()] or [each.status for each in self.findings[:1]]
         return min(worst, key=list(Status).index, default=Status.UP_TO_DATE)
 
-    def in_phase(self, phase: Phase | None) -> Self:
+    @property
+    def nothing_found(self) -> str:
+        """What to say about several databases in which only revisions that can wait are pending; otherwise, empty."""
+        can_wait = self.findings and all(each.phase is Phase.POST for each in self.findings)
+        return "only revisions in phase post are pending" if can_wait else ""
+
+    @property
+    def total(self) -> int:
+        """The number of databases."""
+        return len(self.databases) or 1
+
+    def in_phase(self, phase: Phase | str | None) -> Self:
         """Return this result without the revisions that can wait, if the phase is ``pre``; otherwise, unchanged."""
-        if phase is not Phase.PRE:
+        if phase != Phase.PRE:
             return self
         findings = tuple(each for each in self.findings if each.phase is not Phase.POST)
         parts = {name: each.in_phase(phase) for name, each in self.databases.items()}
@@ -148,7 +161,12 @@ def assess(applied: Applied, journal: Journal, phases: Phases, *, compare_files:
             grouped[status, applied.package(rid) if rid in graph else "", phase].append(rid)
     findings = [
         Finding(
-            status, package, tuple(ids), _means(status, applied, ids, phase, has_post=bool(schedule.held)), phase=phase
+            status,
+            package,
+            tuple(ids),
+            _means(status, applied, ids, phase, has_post=bool(schedule.held)),
+            phase=phase,
+            post=tuple(rid for rid in ids if phase and schedule.placements[rid].phase is Phase.POST),
         )
         for (status, package, phase), ids in grouped.items()
     ]

@@ -73,18 +73,19 @@ class MemberUpgrades:
             return self._upgrade(kept, database=name)
 
         try:
-            applied = tuple(step.revision.id for step in call_for(self._app, upgrade).steps)
+            run = call_for(self._app, upgrade)
         except AmphoError as exc:
             error = exc.errors.get(name, exc) if isinstance(exc, DatabasesError) else exc
-            outcome, revision, applied = FleetOutcome.FAILED, None, ()
+            outcome, revision, done = FleetOutcome.FAILED, None, tuple[str, ...]()
             if isinstance(error, LockTimeoutError):
                 outcome = FleetOutcome.LOCKED
             elif isinstance(error, RevisionFailedError):
-                revision, applied = error.revision, error.applied
+                revision, done = error.revision, error.applied
             cause = str(error).removeprefix(f"{name}: ")
-            return Ending(name, outcome, applied, revision, cause, time.monotonic() - begin)
+            return Ending(name, outcome, done, revision, cause, time.monotonic() - begin)
+        applied = tuple(step.revision.id for step in run.steps)
         outcome = FleetOutcome.UPGRADED if applied else FleetOutcome.UP_TO_DATE
-        return Ending(name, outcome, applied, duration=time.monotonic() - begin)
+        return Ending(name, outcome, applied, duration=time.monotonic() - begin, held_back=run.plan.held_back)
 
 
 def _commands(app: App, *, waits: bool) -> Commands:

@@ -11,6 +11,7 @@ from ampho._text import counted, listed, printable
 from ampho.cli.lines import say
 from ampho.cli.reporter import in_seconds
 from ampho.cli.show import print_text
+from ampho.cli.show.migrate import print_held_back
 from ampho.fleet.report import Failure, FleetReport, RevisionCount
 
 _FAILURES = 20  # the maximum number of different failures that are listed
@@ -30,6 +31,7 @@ def _(report: FleetReport, ctx: click.Context) -> None:
     if report.stopped:
         say(f"Stopped: {report.stopped}. To continue, run the command again.")
     say(f"{counts or 'No databases'}, in {in_seconds(report.duration)}.")
+    print_held_back((each.step, each.databases) for each in report.held_back)
 
 
 def _revision(count: RevisionCount) -> str:

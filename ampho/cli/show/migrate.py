@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from shlex import quote
@@ -10,7 +10,7 @@ from shlex import quote
 import click
 
 from ampho._text import counted, listed
-from ampho.cli.databases import databases
+from ampho.cli.databases import databases, selection
 from ampho.cli.lines import say
 from ampho.cli.reporter import PACKAGES, in_databases, in_seconds, nothing_to_do
 from ampho.cli.show import print_text, version_rows
@@ -41,18 +41,36 @@ def _(run: Run, ctx: click.Context) -> None:
 
 def _print_held_back(plan: Plan, *, stderr: bool) -> None:
     """Print the revisions that a plan leaves for phase ``post``."""
-    if not plan.held_back:
-        return
-    say("Held back for 'ampho db-up --phase post':", err=stderr)
-    width = max(len(step.revision.id) for step in plan.held_back)
-    databases: dict[str, list[str]] = {}
+    found: dict[str, tuple[Step, list[str]]] = {}
     for step in plan.held_back:
-        databases.setdefault(step.revision.id, []).append(step.database)
-    for step in {step.revision.id: step for step in plan.held_back}.values():
-        where = f" in {listed(databases[step.revision.id], PACKAGES)}" if plan.is_of_several else ""
+        names = found.setdefault(step.revision.id, (step, []))[1]
+        if plan.is_of_several:
+            names.append(step.database)
+    print_held_back(found.values(), stderr=stderr)
+
+
+def print_held_back(held_back: Iterable[tuple[Step, Sequence[str]]], *, stderr: bool = False) -> None:
+    """Print the steps that are left for phase ``post``, each once.
+
+    :param held_back: the steps, each with the names of its databases, if the app has several.
+    """
+    steps = [(step, tuple(names)) for step, names in held_back]
+    if not steps:
+        return
+    width = max(len(step.revision.id) for step, _ in steps)
+    is_same = len({names for _, names in steps}) == 1
+    everywhere = _where(steps[0][1]) if is_same else ""
+    say(f"Held back{everywhere} for 'ampho db-up --phase post{selection()}':", err=stderr)
+    for step, names in steps:
         why = _phase(step) if step.phase is Phase.POST else "because of what it depends on"
-        text = f"  {step.revision.id:<{width}}  {step.revision.message} ({why}){where}"
+        text = f"  {step.revision.id:<{width}}  {step.revision.message} ({why}){'' if is_same else _where(names)}"
         say(text, err=stderr, hang=width + 4)
+
+
+def _where(databases: Sequence[str]) -> str:
+    """Return the names of databases as a phrase, or if there are many, their number; empty if there are none."""
+    names = ", ".join(databases) if len(databases) <= PACKAGES else f"{len(databases):,} databases"
+    return f" in {names}" if databases else ""
 
 
 def _phase(step: Step) -> str:

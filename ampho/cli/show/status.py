@@ -21,7 +21,7 @@ from ampho.history.revision import Phase
 from ampho.settings import PLUGINS
 from ampho.status.advice import ROWS_REMEDY
 from ampho.status.deployment import Deployment, Finding, Status
-from ampho.status.fleet import FleetStatus
+from ampho.status.fleet import FleetStatus, StateCount
 from ampho.status.graph_view import Picture
 from ampho.status.state import CurrentState, Mark, PackageState
 from ampho.status.summary import DatabaseStatus, PackageStatus, RevisionStatus
@@ -136,11 +136,9 @@ def _(found: FleetStatus, ctx: click.Context) -> None:
     if not found.counts:
         return
     say()
-    rows = [
-        (str(each.number), str(each.status), "-" if each.status in _UNREAD else version_rows(each.rows))
-        for each in found.counts
-    ]
-    draw([partial(Layout, (">databases", "status", "version rows"), rows)])
+    has_post = any(each.post for each in found.counts)
+    titles = (">databases", "status", *(["pending"] if has_post else ()), "version rows")
+    draw([partial(Layout, titles, [_count(each, has_post=has_post) for each in found.counts])])
     shown = found.others if ctx.params.get("all_") or is_verbose(ctx) else found.others[:_SHOWN_DATABASES]
     if shown:
         say()
@@ -151,11 +149,35 @@ def _(found: FleetStatus, ctx: click.Context) -> None:
     if len(shown) < len(found.others):
         say(f"... and {len(found.others) - len(shown)} more. To list them, run 'ampho db-status --all {options}'.")
     if any(state.status is Status.BEHIND for state in found.others):
-        say(f"To upgrade those that are behind, run 'ampho db-up {options}'.")
+        say(_remedy(found, options, only_pre=bool(ctx.params.get("phase"))))
+
+
+def _count(count: StateCount, *, has_post: bool) -> tuple[Cell, ...]:
+    """Return a row of the table of states.
+
+    :param has_post: whether the table has a column with the pending revisions.
+    """
+    pending = [_pending(count) if count.pending else "-"] if has_post else []
+    rows = "-" if count.status in _UNREAD else version_rows(count.rows)
+    return (str(count.number), str(count.status), *pending, rows)
+
+
+def _remedy(found: FleetStatus, options: str, *, only_pre: bool) -> str:
+    """Return how to upgrade the databases that are behind."""
+    behind = [each for state in found.others for each in state.findings if each.status is Status.BEHIND]
+    has_post = any(each.post for each in behind)
+    if not (has_post or only_pre):
+        return f"To upgrade those that are behind, run 'ampho db-up {options}'."
+    post = f"'ampho db-up --phase post {options}'"
+    if all(each.phase is Phase.POST for each in behind):
+        return f"Those that are behind only lack phase post. Once the old release is gone, run {post}."
+    then = f", and once the old release is gone, {post}" if has_post else ""
+    return f"To upgrade those that are behind, run 'ampho db-up --phase pre {options}'{then}."
 
 
 def _in_short(finding: Finding) -> str:
-    return f"{listed(list(map(version_row, finding.revisions)))}{f' ({finding.status})' if finding.is_harmless else ''}"
+    ids = [f"{version_row(each)}{' (post)' if each in finding.post else ''}" for each in finding.revisions]
+    return f"{listed(ids)}{f' ({finding.status})' if finding.is_harmless else ''}"
 
 
 @print_text.register
@@ -236,8 +258,8 @@ def _numbers(package: PackageStatus) -> tuple[Cell, ...]:
     )
 
 
-def _pending(package: PackageStatus) -> str:
-    return f"{package.pending} ({package.post} post)" if package.post else str(package.pending)
+def _pending(counted: PackageStatus | StateCount) -> str:
+    return f"{counted.pending} ({counted.post} post)" if counted.post else str(counted.pending)
 
 
 def _print_revisions(status: DatabaseStatus) -> None:
