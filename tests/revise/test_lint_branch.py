@@ -6,14 +6,16 @@ import json
 import subprocess
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 from facade import FRAMEWORKS, URLS, facade
 from jsonschema import Draft7Validator
 from project import Project
 
+from ampho.cli.show.annotations import annotate
 from ampho.errors import LinterError
+from ampho.revise.lint.report import LintReport, Violation
 
 DROP = 'op.drop_column("author", "age")'
 BACK = 'op.add_column("author", sa.Column("age", sa.Integer))'
@@ -253,7 +255,7 @@ SCHEMAS = {
                                 "physicalLocation",
                                 physicalLocation=_object(
                                     "artifactLocation region",
-                                    artifactLocation=_object("uri uriBaseId"),
+                                    artifactLocation=_object("uri", "uriBaseId"),
                                     region=_object("startLine", startLine=LINE),
                                 ),
                             )
@@ -323,6 +325,36 @@ def test_the_annotations_fit_their_schemas_and_name_the_lines(project: Project, 
             assert (result.exit_code, result.stdout) == (0, nothing)
         error = each.error_line("db-lint", "--json", "--format", "sarif", exit_code=2)
         assert error == "--json and --format are mutually exclusive."
+
+
+def test_a_file_outside_of_the_repository_and_a_message_with_signs_of_the_formats(tmp_path: Path) -> None:
+    """Such as the file of an installed package, which on Windows may be on another drive."""
+    root, installed = (tmp_path / name for name in ("repository", "site packages"))
+    message = "It drops {name}, 100%::really, of [a](1)\r\nand\x85b"
+    places = [(root / "a" / "a.py", "a/a.py"), (installed / "ü.py", f"{installed.as_posix()}/ü.py")]
+    found = tuple(Violation("a_1", "a", path, "data-loss", message, line=3) for path, _ in places)
+    report = LintReport(("a_1",), found, has_squawk=False)
+    paths = [path for _, path in places]
+
+    head = "title=db-lint%3A data-loss::It drops {name}, 100%25::really, of [a](1) %0Aand b."
+    assert annotate(report, "github", root).splitlines() == [f"::warning file={path},line=3,{head}" for path in paths]
+
+    quality = json.loads(annotate(report, "gitlab", root))
+    Draft7Validator(SCHEMAS["gitlab"]).validate(quality)
+    assert [one["location"]["path"] for one in quality] == paths
+
+    log = json.loads(annotate(report, "sarif", root))
+    Draft7Validator(SCHEMAS["sarif"]).validate(log)
+    results = log["runs"][0]["results"]
+    assert results[0]["message"]["text"].startswith("It drops {{name}}, 100%::really")
+    assert [one["locations"][0]["physicalLocation"]["artifactLocation"] for one in results] == [
+        {"uri": "a/a.py", "uriBaseId": "%SRCROOT%"},
+        {"uri": f"file://{quote(installed.as_posix())}/%C3%BC.py"},
+    ]
+
+    empty = json.loads(annotate(LintReport((), (), has_squawk=False), "sarif", root))
+    Draft7Validator(SCHEMAS["sarif"]).validate(empty)
+    assert empty["runs"][0]["results"] == []
 
 
 def test_machine_formats_print_nothing_else(project: Project) -> None:

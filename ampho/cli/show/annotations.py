@@ -21,10 +21,13 @@ _SQUAWK_RULES = "https://squawkhq.com/docs/"
 
 
 class _Annotation(NamedTuple):
-    """A finding, with the path of its file below the root of the repository, and an id that stays the same."""
+    """A finding, with the path of its file, and an id that stays the same.
+
+    The path is relative to the root of the repository; it is absolute if the file is outside of it.
+    """
 
     violation: Violation
-    path: str
+    path: Path
     fingerprint: str
 
     @property
@@ -45,10 +48,11 @@ def _located(report: LintReport, root: Path) -> Iterator[_Annotation]:
 
     The fingerprint does not contain the line, so that it stays the same if the file changes elsewhere.
     """
-    seen = Counter[str]()
+    seen, base = Counter[str](), Path(os.path.realpath(root))
     for one in dict.fromkeys(report.violations):
-        path = Path(os.path.relpath(os.path.realpath(one.path), os.path.realpath(root))).as_posix()
-        key = "\0".join((path, one.revision, one.rule, one.message, one.statement))
+        path = Path(os.path.realpath(one.path))
+        path = path.relative_to(base) if path.is_relative_to(base) else path
+        key = "\0".join((path.as_posix(), one.revision, one.rule, one.message, one.statement))
         seen[key] += 1
         yield _Annotation(one, path, sha256(f"{key}\0{seen[key]}".encode()).hexdigest())
 
@@ -57,7 +61,11 @@ def _github(found: Sequence[_Annotation]) -> str:
     """Return workflow commands, one a line."""
 
     def command(one: _Annotation) -> str:
-        fields = {"file": one.path, "line": str(one.violation.line), "title": f"db-lint: {one.violation.rule}"}
+        fields = {
+            "file": one.path.as_posix(),
+            "line": str(one.violation.line),
+            "title": f"db-lint: {one.violation.rule}",
+        }
         listed = ",".join(f"{name}={_escaped(_data(value))}" for name, value in fields.items())
         return f"::warning {listed}::{_data(one.text)}\n"
 
@@ -81,7 +89,7 @@ def _gitlab(found: Sequence[_Annotation]) -> str:
                 "check_name": one.violation.rule,
                 "fingerprint": one.fingerprint,
                 "severity": "major",
-                "location": {"path": one.path, "lines": {"begin": one.violation.line}},
+                "location": {"path": one.path.as_posix(), "lines": {"begin": one.violation.line}},
             }
             for one in found
         ]
@@ -89,18 +97,18 @@ def _gitlab(found: Sequence[_Annotation]) -> str:
 
 
 def _sarif(found: Sequence[_Annotation]) -> str:
-    """Return a SARIF log."""
+    """Return a SARIF log. In its messages, a brace has to be doubled, because ``{0}`` is a placeholder."""
     rules = sorted({one.violation.rule for one in found})
     results = [
         {
             "ruleId": one.violation.rule,
             "ruleIndex": rules.index(one.violation.rule),
             "level": "warning",
-            "message": {"text": one.text},
+            "message": {"text": one.text.replace("{", "{{").replace("}", "}}")},
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": {"uri": quote(one.path), "uriBaseId": _ROOT},
+                        "artifactLocation": _artifact(one.path),
                         "region": {"startLine": one.violation.line},
                     }
                 }
@@ -111,6 +119,11 @@ def _sarif(found: Sequence[_Annotation]) -> str:
     ]
     driver = {"name": "Ampho", "version": version("ampho"), "rules": [_rule(rule) for rule in rules]}
     return _json({"$schema": SARIF, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]})
+
+
+def _artifact(path: Path) -> Mapping[str, str]:
+    """Return the location of a file for SARIF, where only a relative URI has a base."""
+    return {"uri": path.as_uri()} if path.is_absolute() else {"uri": quote(path.as_posix()), "uriBaseId": _ROOT}
 
 
 def _rule(name: str) -> Mapping[str, Any]:
