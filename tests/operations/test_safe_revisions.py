@@ -167,6 +167,11 @@ def files(project: Project) -> list[str]:
     return [path.read_text("utf-8") for path in sorted(project.migrations("shop").glob("versions/*_*.py"))]
 
 
+def shown(project: Project) -> list[str]:
+    """Return the lines of the revisions in ``db-show``."""
+    return project.run("ampho", "db-show", "shop").stdout.splitlines()[1:]
+
+
 def calls(source: str) -> list[str]:
     body = source.partition("def upgrade")[2].partition("def downgrade")[0]
     return re.findall(r"^    ((?!sa)(?:with )?(?:op\.)?\w+)", body, re.MULTILINE)
@@ -212,6 +217,12 @@ def test_db_rev_uses_the_operations_for_large_tables(project: Project, database:
     # Rows that the old release adds after the first backfill get the value in the second one.
     assert [calls(each) for each in written] == [["add_column"], ["backfill"], ["backfill"], ["alter_column"]]
     assert 'backfill("large", {"age": sa.text("7")}, sa.column("age").is_(None))' in written[1]
+    assert [line.split("  ")[-2 if "(head)" in line else -1] for line in shown(project)[1:]] == [
+        "Third: add large.age",
+        "Third: fill large.age",
+        "Third: fill large.age again",
+        "Third: make large.age NOT NULL",
+    ]
     project.run("ampho", "db-up")
     assert database.query("SELECT DISTINCT age FROM large") == [(7,)]
     assert "matches its models" in project.run("ampho", "db-check").stdout

@@ -61,6 +61,8 @@ def test_two_revisions_for_two_phases(blog: Store, database: Database) -> None:
     assert "There are two phases: the new release of the app needs the first part" in written.stdout
     pre, post = revisions(blog)
     assert (pre.phase, post.phase, post.down_revisions) == (Phase.PRE, Phase.POST, (pre.id,))
+    messages = [each.message.partition(" and ")[0] for each in (pre, post)]
+    assert messages == ["Go on: add table writers", "Go on: drop table authors"]
     assert blog.run("db-check", "--phases").stdout.startswith("The phases are in order: 1 revision in phase pre, 1")
 
     blog.run("db-up", "--phase", "pre")

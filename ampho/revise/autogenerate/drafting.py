@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from alembic.operations import ops
@@ -13,7 +13,7 @@ from ampho.history.revision import Phase
 from ampho.migrate.project import Project
 from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
-from ampho.revise.autogenerate.operations.describe import Change, describe
+from ampho.revise.autogenerate.operations.describe import Change, briefly, describe
 from ampho.revise.autogenerate.write.directives import apply_hook, has_hook, prepare, preset
 from ampho.revise.autogenerate.write.phases import split_by_phase
 from ampho.revise.autogenerate.write.render import body
@@ -59,23 +59,21 @@ class Drafting:
             left_out = self._leave_out(part)
             values = preset(part, self.wish, self.graph)
             for changes in apply_hook(part, self.rows, values):
-                for each in self._by_phase(changes):
+                pieces = [piece for each in self._by_phase(changes) for piece in self._split(each)]
+                for each, message in zip(pieces, _messages(pieces, values.message), strict=True):
+                    draft = each, replace(values, message=message), left_out
                     if each.phase is Phase.POST:
-                        later.append((each, values, left_out))
+                        later.append(draft)
                     else:
-                        self._add_parts(each, values, left_out)
-        for each, values, left_out in later:  # so that no revision in phase pre depends on one in phase post
-            self._add_parts(each, values, left_out)
+                        self._add(*draft)
+        for draft in later:  # so that no revision in phase pre depends on one in phase post
+            self._add(*draft)
 
     def _by_phase(self, changes: Changes) -> list[Changes]:
         """Split changes by phase, unless the user's hook or the options are about a single revision."""
         is_whole = not self.phased or self.wish.phase or self.wish.rev_id is not None or has_hook(changes)
         is_new = not self.graph.of_package(changes.package)
         return [changes] if is_whole or is_new else split_by_phase(changes)
-
-    def _add_parts(self, changes: Changes, values: Wish, left_out: set[str]) -> None:
-        for part in self._split(changes):
-            self._add(part, values, left_out)
 
     def _split(self, changes: Changes) -> list[Changes]:
         """Split changes if that is needed, unless the user's hook or the options are about a single revision."""
@@ -89,7 +87,8 @@ class Drafting:
 
     def _add(self, changes: Changes, values: Wish, left_out: set[str]) -> None:
         last = self._last.get(changes.package)
-        new = prepare(self.project, self.graph, changes, self.wish, values, last=last)
+        wish = replace(self.wish, message=values.message)
+        new = prepare(self.project, self.graph, changes, wish, values, last=last)
         new = replace(new, phase=changes.phase or new.phase)
         depends_on = tuple(dict.fromkeys([*new.depends_on, *self._dependencies(changes, left_out)]))
         new = replace(new, depends_on=not_implied(self.graph, new.down_revisions, depends_on))
@@ -179,3 +178,14 @@ class Drafting:
             return heads
         have = f"has {len(heads)} heads, {', '.join(heads)}: merge them" if heads else "has no revisions: write one"
         raise RevisionInputError(f"{package} depends on {owner}, which {have} first.", package=package)
+
+
+def _messages(parts: Sequence[Changes], message: str) -> Iterator[str]:
+    """Yield the messages of the revisions that make some changes in parts, each with what is done in its part."""
+    title, newline, rest = message.partition("\n")
+    seen: set[str] = set()
+    for part in parts:
+        words = briefly(describe(part)) if len(parts) > 1 else ""
+        again = " again" if words in seen else ""
+        seen.add(words)
+        yield f"{title.rstrip(' .:')}: {words}{again}{newline}{rest}" if words else message

@@ -22,7 +22,7 @@ from ampho.errors import RevisionInputError
 from ampho.history.sql import string_literal
 from ampho.revise.autogenerate.ask.questions import Question
 from ampho.revise.autogenerate.operations.changes import Changes, table_key
-from ampho.revise.autogenerate.operations.describe import Change, added_again, family, needs_value, type_name
+from ampho.revise.autogenerate.operations.describe import FILLS, Change, added_again, family, needs_value, type_name
 from ampho.revise.autogenerate.operations.statements import Statement, quoted, single_percents
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Fill(Statement):
         self.value = value
         of, name = quoted(table.table_name, dialect, table.schema), quoted(column, dialect)
         sql = f"UPDATE {of} SET {name} = {value} WHERE {name} IS NULL"  # noqa: S608 (it is written to a file)
-        super().__init__(sql, Change("~", "column", f"{table_key(table)}.{column}", f"existing rows get {value}"))
+        super().__init__(sql, Change("~", "column", f"{table_key(table)}.{column}", f"{FILLS} {value}"))
 
 
 class AfterFills(ops.ModifyTableOps):

@@ -12,7 +12,7 @@ from alembic.autogenerate import render
 from alembic.operations import ops
 from sqlalchemy import Column, types
 
-from ampho._text import counted, listed, one_line
+from ampho._text import counted, listed, one_line, printable
 from ampho.revise.autogenerate.operations.changes import table_key
 from ampho.revise.autogenerate.owners.keys import join_key
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
     from ampho.revise.autogenerate.operations.changes import Changes
 
+FILLS = "existing rows get"
 LOSES_ROWS = "loses its rows"
 LOSES_VALUES = "loses its values"
 
+_LONGEST = 80
 _SHOWN = 10
 _UNIQUE = " UNIQUE"
+_VERBS = {"+": "add", "-": "drop", "~": "change"}
 _KINDS = {
     "foreignkey": "foreign key",
     "unique": "unique constraint",
@@ -73,6 +76,22 @@ class Change:
 def describe(changes: Changes) -> tuple[Change, ...]:
     """Return the changes that the upgrade of a revision makes, in its order."""
     return tuple(_described(changes.upgrade.ops, changes.autogen))
+
+
+def briefly(changes: Sequence[Change]) -> str:
+    """Return the first change that is more than values for rows, in a few words, and how many others there are."""
+    if not changes:
+        return ""
+    first = next((each for each in changes if not each.detail.startswith(FILLS)), changes[0])
+    verb = "rename" if first.kind == "~" and " -> " in first.name else _VERBS[first.kind]
+    named = first.name if first.object in ("column", "SQL", "operation") else f"{first.object} {first.name}"
+    words = named if first.object in ("SQL", "operation") else f"{verb} {named}"
+    if first.detail.startswith(FILLS):
+        words = f"fill {first.name}"
+    elif first.detail == "NOT NULL":
+        words = f"make {first.name} NOT NULL"
+    more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
+    return printable(words, _LONGEST) + more
 
 
 def _described(operations: Iterable[ops.MigrateOperation], autogen: AutogenContext) -> Iterator[Change]:
