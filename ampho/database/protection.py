@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from ampho._text import one_line
 from ampho.database.engine import name_of_database
 from ampho.database.schema import schema_of
 from ampho.errors import ProtectedError
@@ -15,6 +17,9 @@ from ampho.settings import CONFIRM, PROTECTED
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+_FINGERPRINT = re.compile(r":[0-9a-f]{8}(?![^\s,;])")
+"""Matches the end of a value of ``AMPHO_CONFIRM``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Protection:
@@ -22,7 +27,8 @@ class Protection:
 
     :ivar enabled: whether commands that remove something must be confirmed.
     :ivar confirm: the name that the user typed, if any. A wrong name is always an error.
-    :ivar fingerprint: the fingerprint that was given for a protected database; None if the name is enough.
+    :ivar fingerprint: the fingerprint that was given for a protected database, or the value of ``AMPHO_CONFIRM``, which
+        contains a colon; None if the name is enough.
     :ivar database: the name to type to confirm such a command; :meth:`on` sets it, if the name is needed.
     """
 
@@ -58,27 +64,43 @@ class Protection:
         if is_named and (self.fingerprint is None or not guards):
             return
         now = fingerprint() if guards else ""
-        if is_named and now and self.fingerprint == now:
+        value = f"{self.database}:{now}"
+        is_confirmed = bool(now) and self.fingerprint in (now, value)
+        if is_named and is_confirmed:
             return
         name = quote(self.database)
         how = f"To confirm, add --confirm {name}; nothing was changed."
         if now and self.fingerprint is not None:
-            typed = f"{CONFIRM}={quote(f'{self.database}:{now}')} ampho {command} --confirm {name}"
+            typed = f"{CONFIRM}={quote(value)} ampho {command} --confirm {name}"
             first = f"Review the plan with 'ampho {review}'" if review else "Review this"
             how = f"{first}, and to confirm it, run '{typed}'; nothing was changed."
         raise ProtectedError(
-            f"{action} {self._why(is_named=is_named)}. {how}", deed=action, database=self.database, fingerprint=now
+            f"{action} {self._why(is_confirmed=is_confirmed)}. {how}",
+            deed=action,
+            database=self.database,
+            fingerprint=now,
         )
 
-    def _why(self, *, is_named: bool) -> str:
-        if not is_named and self.confirm is not None:
-            return f"{self.confirm} is not the name of the database {self.database}"
+    def _why(self, *, is_confirmed: bool) -> str:
+        if self.confirm not in (None, self.database):
+            return f"{one_line(self.confirm or '')} is not the name of the database {self.database}"
         why = f"{PROTECTED} protects the database {self.database}"
-        if is_named and self.fingerprint:
-            return (
-                f"{why}, and {CONFIRM} has a different fingerprint: the plan, the file of a step, or the database has"
-                " changed since"
-            )
-        if self.fingerprint is not None:
+        if self.fingerprint is None:
+            return why
+        if self.fingerprint == "":
             return f"{why}, and without a terminal, {CONFIRM} must also name the database and the plan"
-        return why
+        mistake = f"{CONFIRM} is right, but --confirm is missing" if is_confirmed else self._mistake(self.fingerprint)
+        return f"{why}, and {mistake}"
+
+    def _mistake(self, value: str) -> str:
+        """Return what is wrong with the value of ``AMPHO_CONFIRM``, without the value, which may be a URL."""
+        name, colon, given = value.rpartition(":")
+        if name != self.database and len(_FINGERPRINT.findall(value)) > 1:
+            return f"{CONFIRM} has several values, but confirms a single plan of a single database"
+        if colon and not name:
+            return f"{CONFIRM} does not begin with the name of the database and a colon"
+        if colon and name != self.database:
+            return f"{CONFIRM} names a different database"
+        if colon and not _FINGERPRINT.fullmatch(f":{given}"):
+            return f"{CONFIRM} does not end with a fingerprint"
+        return f"{CONFIRM} has a different fingerprint: the plan, the file of a step, or the database has changed since"

@@ -110,11 +110,10 @@ def test_one_without_a_terminal_has_to_name_the_plan(project: Project, protected
     refused = ("db-down", "shop@base", "--confirm", "app.db")
     assert f"without a terminal, {CONFIRM} must also name" in protected.error_line(*refused)
     first = plan()
-    for wrong in ("app.db", "app.db:", f"shop.db:{first[-8:]}", first[-8:]):
-        typing.set(f"{CONFIRM}={wrong}")
-        assert f"without a terminal, {CONFIRM} must also name" in protected.error_line(*refused)
     typing.set(first)
-    assert "must also name" in protected.error_line("db-down", "shop@base"), "as --confirm is missing"
+    line = protected.error_line("db-down", "shop@base")
+    assert f"{CONFIRM} is right, but --confirm is missing" in line
+    assert f"run '{first} ampho db-down shop@base --confirm app.db'" in line
 
     # The file of a step, the plan, and the database.
     project.revision("shop", "shop_1", None, "core_1", downgrade="op.execute('SELECT 1')")
@@ -133,6 +132,43 @@ def test_one_without_a_terminal_has_to_name_the_plan(project: Project, protected
     assert run("--confirm", "app.db").exit_code == 0
     protected.call("upgrade")
     assert "different fingerprint" in protected.error_line(*refused), "as it confirms one downgrade, not each"
+
+
+SECRET = "postgresql://ada:s3cret@db.example.com/shop"
+MISTAKES = {
+    "": "without a terminal, AMPHO_CONFIRM must also name the database and the plan",
+    " ": "without a terminal, AMPHO_CONFIRM must also name the database and the plan",
+    "app.db": "does not begin with the name of the database and a colon",
+    "{}": "does not begin with the name of the database and a colon",
+    "app.db:": "does not end with a fingerprint",
+    "app.db:yes": "does not end with a fingerprint",
+    "shop.db:{}": "names a different database",
+    f"{SECRET}:{{}}": "names a different database",
+    "app.db:00000000": "has a different fingerprint: the plan, the file of a step, or the database has changed since",
+    "app.db:{0},app.db:{0}": "has several values, but confirms a single plan of a single database",
+    "shop.db:00000000 app.db:{}": "has several values, but confirms a single plan of a single database",
+}
+
+
+@pytest.mark.parametrize("command", [("db-down", "base"), ("db-stamp", "base")], ids=" ".join)
+def test_each_mistake_is_named_with_the_value_to_set(
+    protected: Facade, typing: Typing, monkeypatch: pytest.MonkeyPatch, command: tuple[str, str]
+) -> None:
+    right = json.loads(protected.run(*command, "--json").stdout)["error"]["fingerprint"]
+    remedy = f"run '{CONFIRM}=app.db:{right} ampho {' '.join(command)} --confirm app.db'; nothing was changed."
+    for wrong, mistake in MISTAKES.items():
+        monkeypatch.setenv(CONFIRM, wrong.format(right))
+        for confirm in ((), ("--confirm", "app.db")):
+            line = protected.error_line(*command, *confirm)
+            assert mistake in line, wrong
+            assert line.endswith(remedy)
+            assert "s3cret" not in line
+    monkeypatch.setenv(CONFIRM, f"app.db:{right}")
+    line = protected.error_line(*command, "--confirm", SECRET)
+    assert "://***@db.example.com/shop is not the name of the database app.db." in line
+    assert line.endswith(remedy)
+    monkeypatch.setenv(CONFIRM, f" app.db:{right}\n")
+    assert protected.run(*command, "--confirm", "app.db").exit_code == 0, "as spaces around it do no harm"
 
 
 def test_scripts_read_the_fingerprint(protected: Facade, typing: Typing) -> None:
