@@ -58,12 +58,14 @@ class Commands:
     Each command imports its modules when it is called, so that an app that only serves requests does not import them.
 
     :ivar expects_steps: whether databases to upgrade are known to be behind, so that the lock is acquired at once.
+    :ivar updated: the files ``HEADS`` that were written because revisions were.
     """
 
     def __init__(self, framework: Framework) -> None:
         self._running = Running(framework)
         self.project: Callable[[], Project] = self._running.project  # which the command line needs, too
         self.expects_steps: bool = False
+        self.updated: list[Path] = []
         self.surveyed: Callable[..., Generator[Surveyed]] = self._running.survey  # which it needs, too
         self.reach: Callable[[str, float], None] = self._running.reach  # which the pending page needs
 
@@ -361,9 +363,9 @@ class Commands:
                 yield
             except BaseException:
                 with suppress(AmphoError):  # A hook may have failed after the file was written.
-                    heads.keep(self._running.framework.project(), before)
+                    self.updated += heads.keep(self._running.framework.project(), before)
                 raise
-            heads.keep(self._running.framework.project(), before)
+            self.updated += heads.keep(self._running.framework.project(), before)
 
     def merge(self, package: str, message: str = "Merge heads", *, rev_id: str | None = None) -> Revision:
         """Write a revision that merges the heads of a package.

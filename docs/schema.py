@@ -131,6 +131,9 @@ _ROLE = re.compile(r":\w+:`~?\.?([^`]+)`")
 
 
 _OF_ERROR = "Any command that fails, instead of its result; with db-up --keep-going, what failed besides a fleet."
+_UPDATED = (
+    "The files HEADS that a command has updated, because it wrote, moved, or deleted revisions, if there are any."
+)
 
 
 def schema() -> Schema:
@@ -160,6 +163,7 @@ def schema() -> Schema:
                 "description": "The command, such as db-up; null if no command was given.",
             },
             **properties,
+            "updated": {"type": "array", "items": SIMPLE[Path], "description": _UPDATED},
         },
         "oneOf": [{"required": [key], **WITHOUT.get(key, {})} for key in properties],
         "$defs": dict(sorted(definitions.items())),

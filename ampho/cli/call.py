@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 import click
 
 from ampho._text import describe, with_hint
+from ampho.cli.json import UPDATED
 from ampho.cli.lines import warn
 from ampho.commands import Commands
 from ampho.errors import AmphoError, AppNotFoundError
@@ -44,7 +45,13 @@ def call(
     app = load(ctx.obj)
     for message in misspelled(app.config, os.environ):
         warn(message)
-    return call_for(app, function, *args, **kwargs)
+
+    def run(commands: Commands) -> T:
+        result = function(commands, *args, **kwargs)
+        ctx.meta.setdefault(UPDATED, []).extend(commands.updated)
+        return result
+
+    return call_for(app, run)
 
 
 def call_for(app: App, function: Callable[Concatenate[Commands, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -513,7 +513,7 @@ def db_down(
                     cascade=cascade,
                     accept_sources=accepts,
                     confirm=name,
-                    fingerprint=_fingerprint(confirm),
+                    fingerprint=_fingerprint(),
                     agreed=agreed,
                     database=database(ctx),
                     x=x,
@@ -558,13 +558,14 @@ def _show_run(ctx: click.Context, run: Run) -> None:
 def _agreed_plan(ctx: click.Context, spec: str, cascade: bool, x: tuple[str, ...]) -> Plan:
     """Return the plan of a downgrade after the user has agreed to it.
 
-    The command only asks if the plan involves several packages, may lose data, follows a failed upgrade, or needs
-    sources from the journal. If the database is protected, it shows the plan, and asks for the name of the database
-    later.
+    The command only asks if the plan involves several packages, may lose data, leaves the schema as it is, follows a
+    failed upgrade, or needs sources from the journal. If the database is protected, it shows the plan, and asks for the
+    name of the database later.
     """
     plan = _plan_downgrade(ctx, spec, cascade, x)
-    if len(plan.packages) > 1 or plan.failed or any(step.losses or step.revision.source for step in plan.steps):
-        if plan.failed:
+    is_unusual = len(plan.packages) > 1 or plan.failed or plan.only_upgrades
+    if is_unusual or any(step.losses or step.revision.source for step in plan.steps):
+        if plan.failed or plan.only_upgrades:
             warn(plan.warning)
         from ampho.cli.show.migrate import print_plan
 
@@ -597,13 +598,13 @@ def _confirmed(change: Callable[[str | None], T], confirm: str | None) -> T:
     return change(typed)
 
 
-def _fingerprint(confirm: str | None) -> str | None:
-    """Return the fingerprint in ``AMPHO_CONFIRM``, which a process without a terminal needs, if it is of this database.
+def _fingerprint() -> str | None:
+    """Return the value of ``AMPHO_CONFIRM``, which a process without a terminal needs, or None on a terminal.
 
-    :param confirm: the name of the database that was typed, if any.
+    A value without a colon gets one, because a fingerprint alone confirms nothing.
     """
-    name, _, fingerprint = os.environ.get(CONFIRM, "").rpartition(":")
-    return None if can_answer() else fingerprint if name == confirm else ""
+    value = os.environ.get(CONFIRM, "").strip()
+    return None if can_answer() else f":{value}" if value and ":" not in value else value
 
 
 def _print_sql(render: Callable[[], str]) -> None:
@@ -769,7 +770,7 @@ def db_stamp(
             verify=verify,
             purge=purge,
             confirm=name,
-            fingerprint=_fingerprint(confirm),
+            fingerprint=_fingerprint(),
             database=database(ctx),
             x=x,
             observer=_WARNINGS,

@@ -35,6 +35,8 @@ LONGEST_MESSAGE = 20_000
 FLAG = "--json"
 DATABASE = "database"
 """The field with the name of a database. If an app has one database, its name is left out."""
+UPDATED = "ampho.updated"
+"""The key of the files ``HEADS`` that a command has updated, in Click's context."""
 
 _REQUESTED = "ampho.json"
 _RESERVED = "ampho.reserved"
@@ -101,7 +103,7 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "Picture": Shape(hidden=["databases"]),
     "Plan": Shape(
-        hidden=["missing", "asked", "failed", "is_of_several"],
+        hidden=["missing", "asked", "failed", "is_of_several", "only_upgrades"],
         computed={name: name for name in ("packages", "warning", "along")},
         or_null=["warning", "protected", "fingerprint"],
     ),
@@ -180,6 +182,8 @@ def print_json(ctx: click.Context, *results: object) -> None:
     is_of_several = any(getattr(getattr(result, "plan", result), "is_of_several", False) for result in results)
     if not is_of_several and databases(ctx) is None and set(_databases_in(payload)) <= {DEFAULT_DATABASE}:
         payload = _without_databases(payload)
+    if updated := ctx.meta.get(UPDATED):
+        payload["updated"] = encode(updated)
     _print(ctx, ctx.info_name, payload)
 
 

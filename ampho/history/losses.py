@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from math import inf, nan
 from typing import TypeAlias
 
-from ampho.history.sql import lost_in_sql
+from ampho.history.sql import CHANGES_SCHEMA, lost_in_sql, statements
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -22,6 +22,8 @@ _TIMES = frozenset({"DATETIME", "TIMESTAMP"})
 _SAFE = frozenset({"add_column", "alter_column", "drop_constraint", "drop_index"}) | {
     f"create_{kind}" for kind in ("check_constraint", "foreign_key", "index", "unique_constraint")
 }
+# What these functions of alembic.op do is no change of the schema, or is in their arguments.
+_NO_SCHEMA = frozenset({"bulk_insert", "execute", "f", "get_bind", "get_context", "inline_literal", "run_async"})
 
 
 class Described(str):
@@ -59,6 +61,35 @@ def is_empty(function: ast.stmt | None) -> bool:
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         or (isinstance(node, ast.Return) and node.value is None)
         for node in function.body
+    )
+
+
+def changes_schema(function: ast.stmt | None, *, in_sql: bool = False) -> bool:
+    """Return whether a function of a revision uses operations that change the schema.
+
+    :param in_sql: whether to look at its SQL, too.
+    """
+    return isinstance(function, Function) and any(
+        is_safe_call(node)
+        or (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "op"
+            and node.attr not in _NO_SCHEMA
+        )
+        or (
+            in_sql
+            and isinstance(node, ast.expr)
+            and any(CHANGES_SCHEMA.match(each.bare) for each in statements(text_of(node)))
+        )
+        for node in parts_of(function)
+    )
+
+
+def only_upgrades(defined: Mapping[str, ast.stmt | None]) -> bool:
+    """Return whether ``downgrade()`` does nothing, although ``upgrade()`` changes the schema."""
+    return is_empty(defined.get("downgrade")) and any(
+        changes_schema(each, in_sql=True) for each in reachable(defined, "upgrade")
     )
 
 

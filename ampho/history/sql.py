@@ -73,6 +73,13 @@ _EXPANDS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+CHANGES_SCHEMA = re.compile(
+    r"\s*(?:CREATE|ALTER|DROP|RENAME)\s+(?:(?:OR\s+REPLACE|UNIQUE|UNLOGGED|MATERIALIZED|CONSTRAINT)\s+)*"
+    r"(?:TABLE|INDEX|VIEW|TYPE|DOMAIN|SEQUENCE|SCHEMA|FUNCTION|PROCEDURE|TRIGGER)\b",
+    re.IGNORECASE,
+)
+"""Matches a statement that creates, changes, or drops something that is not temporary."""
+
 ENDS_TRANSACTION = re.compile(r"\s*(COMMIT|END|ROLLBACK|ABORT)\s*(WORK|TRANSACTION)?\s*;?\s*\Z", re.IGNORECASE)
 """Matches a statement that ends a transaction; the first group is the verb."""
 

@@ -125,11 +125,14 @@ def downgrade(
 
     :param check: called with the plan before it is accepted.
     """
+    from ampho.migrate.explain import with_empty_downgrades
+
     project.check_migratable(specifier)
     protection = Protection(project.settings.protected, confirm, fingerprint).on(connection)
 
     def make_plan(graph: Graph, rows: Iterable[str], journal: Journal) -> Plan:
         planned = plan_downgrade(graph, rows, specifier, cascade=cascade, journal=journal)
+        planned = with_empty_downgrades(planned)
         planned = planned.in_database(project.database, is_of_several=project.has_several_databases)
         # Check this first, so that typing the name of the database cannot confirm a plan other than the agreed one.
         planned.check_agreed(agreed)
@@ -182,7 +185,7 @@ def plan(
     typed = specifier if specifier is not None else "heads" if is_upgrade else "-1"
     protection = Protection() if is_upgrade else Protection(project.settings.protected).on(connection)
 
-    from ampho.migrate.explain import explained
+    from ampho.migrate.explain import explained, with_empty_downgrades
 
     def make_plan(rows: tuple[str, ...], journal: Journal) -> Callable[[], Plan]:
         check_finished(journal)
@@ -192,6 +195,7 @@ def plan(
             planned = plan_upgrade(project.graph, rows, typed, journal=journal, phases=phases, phase=phase)
         else:
             planned = plan_downgrade(project.graph, rows, typed, cascade=cascade, journal=journal)
+            planned = with_empty_downgrades(planned)
             if planned.steps and protection.enabled:
                 fingerprint = planned.fingerprint_with(journal)
                 planned = replace(planned, protected=protection.database, fingerprint=fingerprint)

@@ -22,6 +22,7 @@ from ampho.history.losses import (
     is_safe_call,
     lost_in_code,
     narrowed_in_code,
+    only_upgrades,
     part_of,
     reachable,
 )
@@ -33,6 +34,12 @@ from ampho.migrate.plan import Cause, Direction, InTransaction, Plan, Step
 _AUTOCOMMIT = "autocommit_block"
 _ENDINGS = frozenset({_AUTOCOMMIT, "commit", "rollback"})
 _OPERATIONS = b"ampho.operations"
+_MAY_BE_EMPTY = re.compile(
+    rb"^(?:async[ \t]+)?def[ \t]+downgrade\s*\([^)]*\)[^:\n]*:(?:\s|#[^\n]*)*"
+    rb"(?:pass|return|\.\.\.|[A-Za-z]{0,2}[\"'])",
+    re.MULTILINE,
+)
+"""Matches a ``downgrade()`` that may do nothing, so that few files have to be parsed."""
 _DANGER = re.compile(rb"drop|truncate|delete|add_column|alter_column|commit|rollback|abort|\bend\b", re.IGNORECASE)
 
 
@@ -74,6 +81,19 @@ def explained(plan: Plan, graph: Graph, dialect_of: Callable[[str], str], *, is_
         )
 
     return replace(plan, steps=tuple(map(explain, plan.steps)))
+
+
+def with_empty_downgrades(plan: Plan) -> Plan:
+    """Return the plan of a downgrade with the revisions whose ``downgrade()`` leaves what ``upgrade()`` has changed."""
+    return replace(plan, only_upgrades=tuple(step.revision.id for step in plan.steps if _leaves_schema(step)))
+
+
+def _leaves_schema(step: Step) -> bool:
+    try:
+        source = read_bytes(step.revision.file)
+        return _MAY_BE_EMPTY.search(source) is not None and only_upgrades(functions(source))
+    except (OSError, SyntaxError, ValueError, RecursionError):  # which the run reports
+        return False
 
 
 def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:

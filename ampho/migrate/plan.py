@@ -129,6 +129,8 @@ class Plan:
     :ivar left_out: the databases of groups that the plan leaves out, because they cannot be used.
     :ivar phase: the phase of the upgrade, if it is limited to one.
     :ivar held_back: the steps that an upgrade in phase ``pre`` leaves for phase ``post``.
+    :ivar only_upgrades: the ids of the revisions of a downgrade whose ``downgrade()`` does nothing, although their
+        ``upgrade()`` changes the schema.
     """
 
     specifier: str
@@ -144,6 +146,7 @@ class Plan:
     left_out: tuple[str, ...] = field(default=(), compare=False)
     phase: Phase | None = field(default=None, compare=False)
     held_back: tuple[Step, ...] = field(default=(), compare=False)
+    only_upgrades: tuple[str, ...] = field(default=(), compare=False)
 
     def in_database(self, name: str, *, is_of_several: bool) -> Plan:
         """Return this plan with the name of the database in which all of its steps run."""
@@ -166,7 +169,7 @@ class Plan:
 
     @property
     def warning(self) -> str:
-        """A warning about missing revisions or a failed upgrade; empty if there is nothing to warn about."""
+        """A warning about missing revisions, a failed upgrade, or what a downgrade leaves; empty if there is none."""
         warnings = []
         if self.failed:
             warnings.append(
@@ -176,6 +179,12 @@ class Plan:
         if self.missing:
             have = "There are" if self.is_of_several else "The database has"
             warnings.append(f"{have} missing revisions: {self.missing}; see 'ampho db-current'.")
+        if self.only_upgrades:
+            warnings.append(
+                f"The downgrade() of {listed(self.only_upgrades)} does nothing, but upgrade() changes the schema, so"
+                " the database will not match the history. Write a downgrade(), or raise NotImplementedError"
+                " there if the revision is irreversible."
+            )
         for step in self.held_back:
             if step.phase_conflict:
                 also = "" if step.phase_conflict == step.phase_reason else f", and also {step.phase_conflict}"

@@ -107,8 +107,10 @@ def kept(project: Project) -> Mapping[str, tuple[str, ...]] | None:
     return {}
 
 
-def keep(project: Project, before: Mapping[str, tuple[str, ...]] | None) -> None:
-    """Write the files of the packages whose heads have changed. A package whose first revision is new gets a file.
+def keep(project: Project, before: Mapping[str, tuple[str, ...]] | None) -> Iterator[Path]:
+    """Write the files of the packages whose heads have changed, and yield those that were changed.
+
+    A package whose first revision is new gets a file.
 
     :param before: what :func:`kept` returned.
     """
@@ -116,5 +118,5 @@ def keep(project: Project, before: Mapping[str, tuple[str, ...]] | None) -> None
         return
     for package in _own(project):
         heads, old = project.graph.heads(package.name), before.get(package.name)
-        if heads != old and (old == () or (package.folder / NAME).is_file()):
-            _write(package, heads)
+        if heads != old and (old == () or (package.folder / NAME).is_file()) and (file := _write(package, heads)):
+            yield file

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ampho._text import counted, listed
 from ampho.errors import DatabaseError, RevisionFailedError
-from ampho.history.losses import functions, is_empty
+from ampho.history.losses import changes_schema, functions, is_empty
 from ampho.migrate.executor import revert_scratch, upgrade
 from ampho.migrate.project import Project
 from ampho.migrate.template import check_schemas
@@ -16,9 +15,6 @@ from ampho.revise.lint.code import why_irreversible
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
-
-_NO_SCHEMA = ("bulk_insert", "execute", "f", "get_bind", "get_context", "inline_literal", "run_async")
-"""The functions of ``alembic.op`` that do not change the schema."""
 
 
 def replay(project: Project, connection: Connection, specifier: str, x: Sequence[str]) -> None:
@@ -85,14 +81,3 @@ def is_irreversible(project: Project, revision_id: str) -> bool:
     if is_empty(defined.get("downgrade")):
         return changes_schema(defined.get("upgrade"))
     return bool(why_irreversible(defined))
-
-
-def changes_schema(function: ast.stmt | None) -> bool:
-    """Return whether a function of a revision uses operations that change the schema."""
-    return function is not None and any(
-        isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "op"
-        and node.attr not in _NO_SCHEMA
-        for node in ast.walk(function)
-    )

@@ -16,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ampho._text import counted, listed
 from ampho.errors import RevisionFailedError
-from ampho.history.losses import functions, is_empty
-from ampho.revise.replay import changes_schema
+from ampho.history.losses import functions, only_upgrades
 from ampho.testing.loading import fail
 from ampho.testing.rows import fill
 
@@ -147,7 +146,7 @@ class History:
 
     def _doing_nothing(self, ids: Iterable[str]) -> str:
         """Return what to do about those revisions whose upgrade changes the schema, but whose downgrade is empty."""
-        found = [each for each in ids if _only_upgrades(self._functions(each))]
+        found = [each for each in ids if only_upgrades(self._functions(each))]
         return _DOES_NOTHING.format(listed(found)) if found else ""
 
     def _functions(self, revision_id: str) -> dict[str, ast.stmt | None]:
@@ -202,10 +201,6 @@ def _schema(connection: Connection, excluded: set[str]) -> set[str]:
     if isinstance(inspector, PGInspector):
         found |= {f"enum {each['name']}: {', '.join(each['labels'])}" for each in inspector.get_enums()}
     return found
-
-
-def _only_upgrades(defined: Mapping[str, ast.stmt | None]) -> bool:
-    return is_empty(defined.get("downgrade")) and changes_schema(defined.get("upgrade"))
 
 
 def _names(node: ast.AST) -> set[str]:

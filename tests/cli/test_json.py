@@ -93,7 +93,13 @@ def test_every_command_has_it() -> None:
 def test_every_result_has_a_text() -> None:
     for room in ("fleet", "lists", "migrate", "revise", "status"):
         import_module(f"ampho.cli.show.{room}")
-    keys = json.loads(SCHEMA.read_text("utf-8"))["properties"].keys() - {"version", "command", "databases", "error"}
+    keys = json.loads(SCHEMA.read_text("utf-8"))["properties"].keys() - {
+        "version",
+        "command",
+        "databases",
+        "error",
+        "updated",
+    }
 
     # The commands that write a revision print a line of their own.
     assert keys - {key_of(kind) for kind in print_text.registry} == {"revision"}
@@ -187,11 +193,11 @@ STORY: Sequence[tuple[str | Change, str, int]] = [
     ("db-check --heads", "heads_checks", 1),
     ("db-current", "current", 0),
     ("db-up core@head", "error", 1),
-    ("db-rebase core", "revision", 0),
+    ("db-rebase core", "revision updated", 0),
     (fork_again, "", 0),
-    ("db-merge core --rev-id core_merged", "revision", 0),
+    ("db-merge core --rev-id core_merged", "revision updated", 0),
     ("db-up core_merged", "run", 0),
-    ("db-squash core --yes", "squashed", 0),
+    ("db-squash core --yes", "squashed updated", 0),
     ("db-squash core --prune --yes", "pruned", 0),
     (spoil, "", 0),
     ("db-up", "error", 1),
@@ -212,7 +218,7 @@ def test_what_each_command_prints_is_described(opened: Facade, project: Project)
     project.package("extra")
     for line, payload, exit_code in STORY:
         if isinstance(line, str):
-            assert list(said(opened, line, exit_code)) == [payload], line
+            assert list(said(opened, line, exit_code)) == payload.split(), line
         else:
             line(project, opened)
 

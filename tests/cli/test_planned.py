@@ -407,6 +407,57 @@ def test_a_plan_warns_as_the_run_does(each: Facade, project: Project) -> None:
 # ---- what was agreed to ----
 
 
+LEFT = {
+    "a dropped column": ('op.drop_column("a", "b")', True),
+    "a dropped column, in a batch": ('with op.batch_alter_table("a") as batch:\n    batch.drop_column("b")', True),
+    "an operation of Ampho": ('create_index("ix_b", "a", ["b"])', True),
+    "SQL": ('op.execute(f"""\n-- Not used.\ndrop table {name}""")', True),
+    "SQL that replaces a view": ("op.execute(sa.text('CREATE OR REPLACE VIEW v AS SELECT 1'))", True),
+    "an extension": ("op.execute('CREATE EXTENSION IF NOT EXISTS citext')", False),
+    "rows": ("op.execute('DELETE FROM a'); op.bulk_insert(a, [{'title': 'Create a table'}])", False),
+    "nothing": ("pass", False),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_a_downgrade_that_leaves_the_schema_is_warned_of(case: str, project: Project) -> None:
+    upgrade, is_left = LEFT[case]
+    project.package("core")
+    path = project.revision("core", "core_1", upgrade=upgrade, downgrade='"""A no-op, see op.x()."""')
+    with facade(project, "flask", ["core"], URLS["flask"]) as each:
+        each.call("stamp", "core")
+        warning = (
+            "The downgrade() of core_1 does nothing, but upgrade() changes the schema, so the database will not match"
+            " the history. Write a downgrade(), or raise NotImplementedError there if the revision is irreversible."
+        )
+        plan = each.call("plan", "base", direction="downgrade")
+        assert plan.warning == (warning if is_left else "")
+        assert plan.only_upgrades == (("core_1",) if is_left else ())
+        if case != "a dropped column":
+            return
+        assert f"Warning: {warning}\n" in each.run("db-down", "core@base", "--plan").stderr
+        for downgrade in ('op.drop_column("a", "c")', "raise NotImplementedError", "revert()"):
+            project.revision("core", "core_1", upgrade=upgrade, downgrade=downgrade)
+            assert each.call("plan", "base", direction="downgrade").warning == ""
+        project.revision("core", "core_1", upgrade="_change()", downgrade="pass")
+        path.write_text(f"{path.read_text('utf-8')}\n\ndef _change():\n    {upgrade}\n", "utf-8")
+        done = each.run("db-down", "core@base")
+        assert done.stderr.count(warning) == 1
+        assert "Reverted 1 revision" in done.stdout
+
+
+def test_who_sits_at_a_terminal_is_asked_before_the_schema_is_left(project: Project) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade=LEFT["a dropped column"][0], downgrade="pass")
+    project.app("flask", ["core"], URLS["flask"])
+    project.run("ampho", "db-stamp", "core")
+    answered = project.type("ampho", "db-down", answer="n")
+    assert answered.exit_code == 1
+    said = " ".join(answered.stdout.split())
+    assert said.count("The downgrade() of core_1 does nothing") == 1
+    assert said.index("does nothing") < said.index("Plan (db-down -1): 1 revision of core") < said.index("Revert these")
+
+
 def test_a_file_that_has_changed_since_it_was_read_is_not_executed(project: Project) -> None:
     project.package("core")
     path = project.revision("core", "core_1", upgrade="print('as it was')")

@@ -84,6 +84,7 @@ def test_git_finds_a_conflict_and_the_remedy_ends_it(blog: Facade, project: Proj
 
     done = blog.run(*remedy.split(), *(["--rev-id", head] if "merge" in remedy else []))
     assert done.exit_code == 0, done.output
+    assert done.stdout.endswith(f"\nUpdated {HEADS}\n")
     assert named(project) == [head]
     assert check(blog) == f"blog {head} core core_1000000001"
     git.commit()
@@ -116,14 +117,17 @@ def test_a_file_is_kept_by_all_that_writes_revisions(blog: Facade, project: Proj
     project.write("core/migrations/HEADS", "# mine\ncore_1000000001\n")
 
     # A second line, on purpose; a merge; and all of it in one revision.
-    assert blog.run("db-rev", "blog", "Two", "--rev-id", "blog_2").exit_code == 0
+    two = blog.run("db-rev", "blog", "Two", "--rev-id", "blog_2")
+    assert two.stdout == f"Wrote blog/migrations/versions/blog_2_two.py\nUpdated {HEADS}\n"
     assert blog.run("db-rev", "blog", "Three", "--rev-id", "blog_3", "--head", FIRST, "--splice").exit_code == 0
     assert sorted(named(project)) == ["blog_2", "blog_3"]
     assert "blog_2" in check(blog, exit_code=1)
-    assert blog.run("db-merge", "blog", "--rev-id", "blog_4").exit_code == 0
+    merged = json.loads(blog.run("db-merge", "blog", "--rev-id", "blog_4", "--json").stdout)
+    assert merged["updated"] == [str(project.folder / HEADS)]
     assert named(project) == ["blog_4"]
-    squashed = blog.call("squash", "blog", message="All")
-    assert named(project) == [squashed.revisions[0].id]
+    squashed = json.loads(blog.run("db-squash", "blog", "All", "--yes", "--json").stdout)
+    assert squashed["updated"] == merged["updated"]
+    assert named(project) == [squashed["squashed"]["revisions"][0]["id"]]
     assert project.read("core/migrations/HEADS") == "# mine\ncore_1000000001\n"
     assert blog.call("prune", "blog").is_deleted
     check(blog)
@@ -137,7 +141,8 @@ def test_autogenerate_keeps_the_files(project: Project, database: Database) -> N
     project.write(file, "")
     store.run("db-rev", "-a", "Dry", "--dry-run")
     assert named(project, file) == []
-    store.run("db-rev", "-a", "Tables")
+    updated = [line for line in store.run("db-rev", "-a", "Tables").stdout.splitlines() if line.startswith("Updated")]
+    assert updated == [f"Updated {project.migrations(each) / 'HEADS'}" for each in store.packages]
     done = json.loads(store.run("db-check", "--heads", "--json").stdout)["heads_checks"]
     assert [each["package"] for each in done] == [*store.packages]
     for each in done:

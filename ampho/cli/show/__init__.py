@@ -12,8 +12,9 @@ from importlib import import_module
 
 import click
 
+from ampho._text import shown_path
 from ampho.cli.databases import EACH, by_database, database_of, databases, say_name
-from ampho.cli.json import print_json, wants_json
+from ampho.cli.json import UPDATED, print_json, wants_json
 from ampho.cli.lines import say
 
 
@@ -24,10 +25,13 @@ def show(ctx: click.Context, result: object, text: str | None = None) -> None:
     """
     if wants_json(ctx):
         print_json(ctx, result)
-    elif text is not None:
+        return
+    if text is not None:
         say(text)
     else:
         show_text(ctx, result)
+    for path in ctx.meta.get(UPDATED, ()):
+        say(f"Updated {shown_path(path)}")
 
 
 def show_text(ctx: click.Context, result: object) -> None:
