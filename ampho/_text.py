@@ -211,6 +211,17 @@ def describe(exc: BaseException, hide: Callable[[str], str] = str) -> str:
     return one_line(words)
 
 
+def notes(exc: BaseException) -> str:
+    """Return the notes that were added to an exception."""
+    return " ".join(getattr(exc, "__notes__", ()))
+
+
+def copy_notes(source: BaseException, target: BaseException) -> None:
+    """Add the notes of an exception to one that is raised in its place."""
+    if source is not target and (found := notes(source)):
+        target.add_note(found)
+
+
 def describe_warning(warning: Warning | str, category: type[Warning], file: str, line: int) -> str:
     """Return a Python warning as one line that begins with its origin: a line of the project, or a library.
 

@@ -12,6 +12,7 @@ import anyio
 from sqlalchemy import event
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from ampho._text import copy_notes
 from ampho.database.exclusive import exclusive
 from ampho.running import Framework
 from ampho.settings import DEFAULT_DATABASE
@@ -139,15 +140,17 @@ async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancelled:
         if cancels:
             task.cancel()
         with anyio.CancelScope(shield=True):
             while not task.done():
                 with suppress(asyncio.CancelledError):  # the task is already cancelled, or must not be cancelled
                     await asyncio.wait([task])
-        if not task.cancelled():
+        try:
             task.exception()  # otherwise, asyncio logs that the exception was never retrieved
+        except asyncio.CancelledError as ended:
+            copy_notes(ended, cancelled)
         raise
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import click
 
-from ampho._text import describe, with_hint
+from ampho._text import copy_notes, describe, with_hint
 from ampho.cli.json import UPDATED
 from ampho.cli.lines import warn
 from ampho.commands import Commands
@@ -135,10 +135,12 @@ class _Interruptible:
         self._task = asyncio.current_task()
         try:
             return await work()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as exc:
             if self._kind is None:
                 raise
-            raise self._kind from None
+            interruption = self._kind()
+            copy_notes(exc, interruption)
+            raise interruption from None
 
     def end(self, kind: type[KeyboardInterrupt]) -> None:
         """Cancel the work at the first signal. A second Ctrl-C does not wait for the cleanup."""

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ampho._text import did_you_mean, escaped_lines, one_line, printable, sentences
+from ampho._text import did_you_mean, escaped_lines, notes, one_line, printable, sentences
 from ampho.cli.call import Terminated
 from ampho.cli.completion import specifiers
 from ampho.cli.databases import unquoted_pattern
@@ -115,18 +115,19 @@ def one_line_errors() -> Iterator[None]:
             exc.__dict__["show"] = partial(_show, exc.show, _colors())
         raise
     except Terminated as exc:
-        raise Failure(
-            "Terminated. A revision that was running was rolled back if the database supports that.", 143
-        ) from exc
+        raise Failure(f"Terminated. {_remains(exc)}", 143) from exc
     except KeyboardInterrupt as exc:
-        raise Failure(
-            "Interrupted. A revision that was running was rolled back if the database supports that.", 130
-        ) from exc
+        raise Failure(f"Interrupted. {_remains(exc)}", 130) from exc
     except click.Abort as exc:
         if not isinstance(exc.__context__, KeyboardInterrupt):  # standard input has ended
             raise
         say(err=True)  # end the line on which the terminal shows ^C
         raise Failure("Interrupted. Nothing was changed.", 130) from exc.__context__
+
+
+def _remains(interruption: KeyboardInterrupt) -> str:
+    kept = one_line(notes(interruption))
+    return kept or "A revision that was running was rolled back if the database supports that."
 
 
 def _no_app(exc: AppNotFoundError) -> str:

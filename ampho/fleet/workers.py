@@ -25,7 +25,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, TypeAlias
 
-from ampho._text import describe
+from ampho._text import describe, notes
 from ampho.errors import AppNotFoundError
 from ampho.fleet.driver import Turn
 from ampho.fleet.report import Ending, FleetOutcome
@@ -265,8 +265,8 @@ def _serve(
 def _turn(work: Work, turn: Turn) -> Ending:
     try:
         return work(turn)
-    except KeyboardInterrupt:
-        return Ending(turn.member.name, FleetOutcome.INTERRUPTED, cause=INTERRUPTED)
+    except KeyboardInterrupt as exc:
+        return Ending(turn.member.name, FleetOutcome.INTERRUPTED, cause=notes(exc) or INTERRUPTED)
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

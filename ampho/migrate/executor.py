@@ -326,8 +326,9 @@ class Executor:
         except (Exception, SystemExit) as raised:  # noqa: BLE001 (raised again as an error of Ampho)
             pause(migrating.connection, self._pause_after(cause_of(raised), environment))
             return None
-        except BaseException:
+        except BaseException as interruption:
             if self._running is not None:
+                self._running.note_backfill(interruption)
                 self._observers.notify(Observer.interrupted, self._running.step)
             raise
         if self._plan is None or self._running is not None:

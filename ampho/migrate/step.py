@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
-from ampho._text import listed_last, place, sentences, with_hint
+from ampho._text import listed_last, of_database, place, sentences, with_hint
 from ampho.database.journal import Backfill, Entry, Outcome
 from ampho.database.lock import was_refused_a_lock
 from ampho.database.postgres import describe_invalid_indexes
@@ -277,6 +277,18 @@ class RunningStep:
         kept = f"The {self.stopped.rows:,} rows that its backfill of {self.stopped.table} has changed stay"
         return f" {kept}, and '{self.stopped.continued_by}' continues from there."
 
+    def note_backfill(self, interruption: BaseException) -> None:
+        """Add a note about the backfill that the next run continues to an exception such as ``KeyboardInterrupt``."""
+        if self._continues and self._is_rolled_back:
+            revision, project = self.step.revision, self.project
+            note = f"Revision {revision.id} of {revision.package} was running.{self._continues}"
+            interruption.add_note(of_database(note, project.database) if project.has_several_databases else note)
+
+    @property
+    def _is_rolled_back(self) -> bool:
+        """Whether nothing remains of the step but the batches of its backfills."""
+        return (self._is_transactional and not self._transaction.committed) or self._is_untouched
+
     @property
     def _is_untouched(self) -> bool:
         """Whether the step left no changes behind, even on a database that commits DDL immediately."""
@@ -292,7 +304,7 @@ class RunningStep:
 
     def _record_failure(self, why: str, *, is_lost: bool) -> bool:
         """Record that the step failed if the connection still works; return whether the whole step was rolled back."""
-        is_rolled_back = (self._is_transactional and not self._transaction.committed) or self._is_untouched
+        is_rolled_back = self._is_rolled_back
         if is_lost or self.table is None:
             return is_rolled_back  # a new connection would not hold the lock, so the entry is not updated
         outcome = Outcome.FAILED if is_rolled_back else Outcome.PARTIAL

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import pytest
 from facade import facade
 from project import PROGRAMS, Project
+from screen import Screen
 from servers import JOURNAL, Database
 from sqlalchemy import inspect, text
 
@@ -78,6 +80,66 @@ def _kill_after(project: Project, is_time: Callable[[], bool], delay: float) -> 
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
     time.sleep(0.3)  # until the server has rolled back what the process left open
+
+
+ENDED = (
+    "Revision core_2 of core was running. The 100 rows that its backfill of users has changed stay, and"
+    " 'ampho db-up core_2' continues from there."
+)
+
+
+@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.drivers("postgresql+asyncpg", "mariadb+pymysql")
+def test_a_signal_says_what_stays_and_how_to_continue(project: Project, database: Database) -> None:
+    """By Ctrl-C on Quart, with JSON, and by SIGTERM on Flask."""
+    number, word = (signal.SIGINT, "Interrupted") if database.is_async else (signal.SIGTERM, "Terminated")
+    options = ["--json"] if database.is_async else []
+    _pausing(project, database)
+    process = project.start("ampho", "db-up", *options)
+    deadline = time.monotonic() + 30
+    while process.poll() is None and not _is_in_a_pause(database):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert stderr.endswith(f"Error: {word}. {ENDED}\n")
+    if options:
+        assert json.loads(stdout)["error"]["message"] == f"{word}. {ENDED}"
+    assert _count(database, "n = 1") == SIZE
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_ctrl_c_on_a_terminal_says_how_to_continue_in_each_database(
+    project: Project, make_database: Callable[[str], Database]
+) -> None:
+    database = make_database("sqlite+pysqlite")
+    project.package("more")
+    project.revision("more", "more_1")
+    _pausing(project, database, "more", AMPHO_DATABASES={"b": ["more"]}, SQLALCHEMY_BINDS={"b": "sqlite:///b.db"})
+    screen = Screen(project, "ampho", "db-up", columns=250)
+    screen.wait(lambda shown: _is_in_a_pause(database))
+    screen.type("\x03")
+    assert screen.end() == 130
+    shown = " ".join(screen.shown.split())
+    assert shown.endswith(
+        f"interrupted Error: Interrupted. {ENDED.replace('db-up core_2', 'db-up core_2 --database default')}"
+    )
+
+
+def _pausing(project: Project, database: Database, *packages: str, **config: object) -> None:
+    """Write an app with a backfill that waits after its first batch."""
+    project.package("core")
+    project.revision("core", "core_1", upgrade=TABLE)
+    project.revision("core", "core_2", "core_1", upgrade=COUNT.replace("pause=0.02", "pause=20"))
+    project.app("quart" if database.is_async else "flask", ["core", *packages], database.url, extra_config=config)
+
+
+def _is_in_a_pause(database: Database) -> bool:
+    with database.connect() as connection:
+        is_so = inspect(connection).has_table("users") and _count(database, "n = 1") > 0
+    time.sleep(0.2 if is_so else 0)  # until the process knows that the batch is committed
+    return is_so
 
 
 @pytest.mark.drivers("mariadb+pymysql")
