@@ -185,6 +185,14 @@ def temporary_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempP
         yield folder
 
 
+@pytest.fixture
+def data(temporary_folder: Path) -> Path:
+    """A folder for the data of servers, which a server that does not run as root can enter."""
+    folder = Path(tempfile.mkdtemp(dir=temporary_folder))
+    folder.chmod(0o711)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def postgres_server(find_server: Callable[[str], Server]) -> Server:
     return find_server("postgresql")

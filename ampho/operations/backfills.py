@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alembic import op
-from sqlalchemy import ClauseElement, literal, update
+from sqlalchemy import ClauseElement, literal, text, update
 from sqlalchemy import column as column_of
 from sqlalchemy import table as table_of
 from sqlalchemy.exc import DBAPIError
@@ -100,11 +100,20 @@ def _write(context: MigrationContext, name: str, change: Change, where: object, 
     if callable(change):
         raise OperationError(f"the backfill of {name} calls a function, which reads data")
     table = table_of(name, *map(column_of, change), schema=schema)
-    typed = {name: value if isinstance(value, ClauseElement) else literal(value) for name, value in change.items()}
+    dialect = context.dialect.name
+    typed = {
+        name: value if isinstance(value, ClauseElement) else _literal(value, dialect) for name, value in change.items()
+    }
     statement = update(table).values(values(typed, table))
     if (named := condition(where, table)) is not None:
         statement = statement.where(named)
     context.impl.execute(statement)
+
+
+def _literal(value: Any, dialect: str) -> ClauseElement:  # noqa: ANN401 (any value)
+    if isinstance(value, bytes):  # SQLAlchemy would write them as text
+        return text(f"'\\x{value.hex()}'" if dialect == "postgresql" else f"X'{value.hex()}'")
+    return literal(value)
 
 
 class _Backfill:

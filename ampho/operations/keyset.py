@@ -10,10 +10,27 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, MetaData, Table, and_, bindparam, func, inspect, or_, select, text, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    MetaData,
+    Table,
+    and_,
+    bindparam,
+    func,
+    inspect,
+    literal,
+    or_,
+    select,
+    text,
+    true,
+    type_coerce,
+    update,
+)
 from sqlalchemy import column as column_of
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.sql import ClauseElement, visitors
+from sqlalchemy.types import NullType
 
 from ampho._text import did_you_mean, listed
 from ampho.errors import OperationError
@@ -49,7 +66,12 @@ class Keyset:
         self, connection: Connection, table: Table, key: Sequence[Column[Any]], change: Change, where: object
     ) -> None:
         self._connection = connection
-        self._key = key
+        self._columns = key
+        # SQLite compares what is stored, which may have another form than what SQLAlchemy would write for its type.
+        self._is_raw = connection.dialect.name == "sqlite"
+        self._key: Sequence[ColumnElement[Any]] = (
+            [type_coerce(each, NullType()) for each in key] if self._is_raw else key
+        )
         self.table = table
         self.name: str = ", ".join(column.name for column in key)
         self.where: ColumnElement[bool] | None = condition(where, table)
@@ -83,19 +105,29 @@ class Keyset:
         if not callable(self._change):
             return self._connection.execute(update(self.table).where(rows).values(self._change)).rowcount
         found = list(self._connection.execute(select(self.table).where(rows).order_by(*self._key).with_for_update()))
-        return self._apply_each(found, list(self._change(found))) if found else 0
+        if not found:
+            return 0
+        keys: Sequence[Sequence[Any]]
+        if self._is_raw:
+            keys = self._connection.execute(select(*self._key).where(rows).order_by(*self._key)).all()
+        else:
+            keys = [[row._mapping[column] for column in self._columns] for row in found]  # noqa: SLF001 (this is public)
+        return self._apply_each(keys, list(self._change(found)))
 
-    def _apply_each(self, rows: Sequence[Row[Any]], results: Sequence[Mapping[str, object] | None]) -> int:
-        """Write what the function returned for each row; return the number of rows that it changes."""
-        if len(results) != len(rows):
+    def _apply_each(self, keys: Sequence[Sequence[Any]], results: Sequence[Mapping[str, object] | None]) -> int:
+        """Write what the function returned for each row; return the number of rows that it changes.
+
+        :param keys: the keys of the rows.
+        """
+        if len(results) != len(keys):
             raise OperationError(
-                f"the function returned {len(results)} values for {len(rows)} rows. Return a list with one for each"
+                f"the function returned {len(results)} values for {len(keys)} rows. Return a list with one for each"
                 " row: a dictionary with the new values, or None"
             )
         groups: defaultdict[tuple[str, ...], list[dict[str, object]]] = defaultdict(list)
-        for row, result in zip(rows, results, strict=True):
+        for key, result in zip(keys, results, strict=True):
             if result:
-                old = {f"ampho_key_{place}": row._mapping[column] for place, column in enumerate(self._key)}  # noqa: SLF001 (this is public)
+                old = {f"ampho_key_{place}": value for place, value in enumerate(key)}
                 new = {f"ampho_new_{place}": value for place, value in enumerate(result.values())}
                 groups[tuple(result)].append(old | new)
         for names, parameters in groups.items():
@@ -123,7 +155,7 @@ class Keyset:
 
     def _check_columns(self, names: Iterable[str]) -> None:
         names = [*names]
-        if of_key := [column.name for column in self._key if column.name in names]:
+        if of_key := [column.name for column in self._columns if column.name in names]:
             raise OperationError(
                 f"set= changes {listed(of_key)}, by which the table {self.table.name} is divided. Pass other columns as"
                 " key=, or change it with op.execute()"
@@ -133,9 +165,9 @@ class Keyset:
             raise OperationError(f"the table {self.table.name} has no column {listed(unknown)}. {hint}".rstrip(". "))
 
 
-def _compared(columns: Sequence[Column[Any]], place: Key, *, is_above: bool) -> ColumnElement[bool]:
+def _compared(columns: Sequence[ColumnElement[Any]], place: Key, *, is_above: bool) -> ColumnElement[bool]:
     """Return the condition that the key of a row is above a place, or is not, in a form that can use an index."""
-    column, value = columns[0], place[0]
+    column, value = columns[0], literal(place[0], columns[0].type)  # SQLAlchemy compares no column with a bare True
     if len(columns) == 1:
         only: ColumnElement[bool] = column > value if is_above else column <= value
         return only
@@ -183,6 +215,13 @@ def key_of(connection: Connection, table: Table, key: str | Sequence[str] | None
         null = [column.name for column in columns if column.nullable]
     else:  # on SQLite, a primary key may be NULL
         null = [column.name for column in columns if _has_null(connection, column)]
+    if connection.dialect.name != "sqlite" and (
+        inexact := [each.name for each in columns if isinstance(each.type, Float)]
+    ):
+        raise OperationError(
+            f"{listed(inexact)} of the table {table.name} cannot be compared exactly, because it is a floating-point"
+            " number. Pass key= with columns of another type"
+        )
     if null:
         raise OperationError(
             f"{listed(null)} of the table {table.name} may be NULL. Pass key= with columns that may not"
@@ -236,7 +275,7 @@ def encoded(key: Key) -> str:
 
 
 def _encoded(value: Any) -> Any:  # noqa: ANN401 (a value of any column, and JSON)
-    if type(value) in (int, str):
+    if type(value) in (int, str, bool, float):
         return value
     name = next((each.__name__ for each in type(value).__mro__ if each.__name__ in _TYPES), None)
     if name is None:

@@ -9,8 +9,11 @@ from sqlalchemy import Table, func, select, text
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-# A role that may not see the state of replicas reads NULL, so that it never waits.
-_LAG = text("SELECT max(extract(epoch FROM replay_lag)) FROM pg_stat_replication")
+# A role that may not see the state of replicas reads NULL, so that it never waits. For some seconds, PostgreSQL still
+# shows the last lag of a replica that has caught up.
+_LAG = text(
+    "SELECT max(extract(epoch FROM replay_lag)) FROM pg_stat_replication WHERE replay_lsn < pg_current_wal_lsn()"
+)
 _QUEUE = text(
     "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST(CAST(:name AS text) AS regclass)"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -34,7 +37,7 @@ def busy(connection: Connection, table: Table, max_lag: float | None) -> str:
         return ""
     lag = connection.execute(_LAG).scalar() if max_lag is not None else None
     if lag is not None and max_lag is not None and lag > max_lag:
-        return f"a replica that lags by {lag:.0f} s"
+        return f"a replica that lags by more than {max_lag:g} s"
     if connection.execute(_QUEUE, {"name": _name(connection, table)}).scalar():
         return f"the sessions that wait for a lock of the table {table.name}"
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -118,14 +117,6 @@ def test_a_template_has_another_key_exactly_if_what_makes_it_changes(shop: Proje
 
     assert same == [first, first]
     assert len({first, *others}) == 1 + len(others)
-
-
-@pytest.fixture
-def data(temporary_folder: Path) -> Path:
-    """A folder for the data of servers, which a server that does not run as root can enter."""
-    folder = Path(tempfile.mkdtemp(dir=temporary_folder))
-    folder.chmod(0o711)
-    return folder
 
 
 def extension_version(connection: Connection) -> str | None:

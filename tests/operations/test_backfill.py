@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,12 +17,14 @@ from facade import Facade, facade
 from project import Project
 from rich.console import Console
 from rich.spinner import Spinner
-from servers import JOURNAL, Database
+from servers import JOURNAL, Database, ServerMissingError, database_on, own_server, streaming_replica
 from sqlalchemy import event, inspect, text
+from tenants import schemas
 
 from ampho import Observer, Step
 from ampho.cli import reporter
 from ampho.cli.progress import Display
+from ampho.commands import Commands
 from ampho.errors import RenderError, RevisionFailedError
 from ampho.migrate.observers import BackfillProgress
 from ampho.pending.feed import Feed
@@ -373,6 +377,114 @@ def test_a_revision_that_is_stamped_forgets_its_place(project: Project, database
         assert each.call("upgrade").steps == ()
 
 
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
+def test_a_place_is_forgotten_with_the_revisions_before_it(project: Project, database: Database) -> None:
+    write(project, f'{IMPORTS}{STOPPING}backfill("users", change, size=20)')
+    with running(project, database) as each:
+        fails(each)
+        each.call("stamp", "core_1")  # as it is
+        assert places(database) != []
+        each.call("stamp", "base")
+        assert places(database) == []
+        database.run("DROP TABLE users")
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
+def test_a_backfill_starts_over_after_a_downgrade(project: Project, database: Database) -> None:
+    path = write(project, f'{IMPORTS}{STOPPING}backfill("users", change, size=20)')
+    go = project.write("go", "")
+    with running(project, database) as each:
+        each.call("upgrade")
+        each.call("downgrade")
+        go.unlink()
+        fails(each)
+        assert sum(numbers(database)) == 160
+        each.call("resolve", "core_2", applied=True)
+        each.call("downgrade")
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [3] * 60 + [2] * 40
+        assert path.exists()
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_backfill_of_a_squashed_revision_continues(project: Project, database: Database) -> None:
+    write(project, f'{IMPORTS}{STOPPING}backfill("users", change, size=20)')
+    with running(project, database) as each:
+        fails(each)
+        go = project.write("go", "")
+        each.call("squash", "core", accept=True)
+        go.unlink()
+    with running(project, database) as each:
+        assert fails(each).count("replaced/core_2") == 1
+        assert [backfill.rows for backfill in each.call("status").backfills] == [60]
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+        assert outcomes(database)[-1][1] == "replaced"
+        assert places(database) == []
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_the_tenants_of_a_schema_continue_each_at_its_place(project: Project, database: Database) -> None:
+    fleet = schemas(project, database, 2)
+    project.revision("orders", "orders_2", "orders_1", upgrade=TABLE)
+    fill = f'{IMPORTS}{STOPPING}backfill("users", change, size=20, pause=0.01)'
+    project.revision("orders", "orders_3", "orders_2", upgrade=fill)
+    failed = project.run("ampho", "db-up", "--all", "-k", "--json", check=False)
+    command = "'ampho db-up orders_3 --database tenants/t001' continues from there"
+    assert command in json.loads(failed.stdout)["fleet"]["failures"][1]["cause"]
+    for name in fleet.names:
+        assert fleet.query(name, f"SELECT rows FROM {{}}.{JOURNAL}_backfill") == [60]
+    project.write("go", "")
+    project.run("ampho", "db-up", "--all")
+    for name in fleet.names:
+        assert fleet.query(name, "SELECT DISTINCT n FROM {}.users") == [1]
+        assert fleet.query(name, f"SELECT count(*) FROM {{}}.{JOURNAL}_backfill") == [0]
+
+
+@pytest.mark.drivers("postgresql+asyncpg")
+def test_the_place_is_beside_the_version_table(project: Project, database: Database) -> None:
+    database.run("CREATE SCHEMA meta")
+    project.package("core")
+    with running(project, database) as each:
+        each.call("init", "core")
+    env = project.migrations("core") / "env.py"
+    options = "**environment.options()"
+    env.write_text(env.read_text("utf-8").replace(options, f"{options}, version_table_schema='meta'"), "utf-8")
+    write(project, f'{IMPORTS}{STOPPING}backfill("users", change, size=20)')
+    with running(project, database) as each:
+        fails(each)
+        assert database.query(f"SELECT rows FROM meta.{JOURNAL}_backfill") == [(60,)]
+        project.write("go", "")
+        each.call("upgrade")
+        assert numbers(database) == [1] * 100
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
+def test_a_clone_of_a_template_has_no_place(
+    project: Project, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    write(project, COUNT)
+
+    def clone(commands: Commands) -> Any:
+        with (
+            commands.template() as template,
+            template.clone() as made,
+            template.engine(made).connect() as connection,
+        ):
+            return connection.execute(
+                text(f"SELECT (SELECT count(*) FROM {JOURNAL}_backfill), (SELECT sum(n) FROM users)")
+            ).one()
+
+    with running(project, database) as each:
+        assert each.call("call", clone) == (0, 100)
+
+
 @pytest.mark.drivers(*ONE_OF_EACH)
 def test_a_changed_file_is_reported(project: Project, database: Database) -> None:
     code = f'{IMPORTS}{STOPPING}backfill("users", change, size=20)'
@@ -435,6 +547,14 @@ KEYS = {
     ),
     "decimal": ('sa.Column("id", sa.Numeric(8, 2), primary_key=True, autoincrement=False)', '{"id": number * 1.25}'),
     "bytes": ('sa.Column("id", BYTES, primary_key=True)', '{"id": str(number).encode()}'),
+    "flag": (
+        'sa.Column("is_old", sa.Boolean, primary_key=True), sa.Column("id", sa.Integer, primary_key=True)',
+        '{"is_old": number % 2 == 1, "id": number - 50}',
+    ),
+    "cased": (
+        'sa.Column("id", sa.String(9), primary_key=True)',
+        '{"id": f"{chr(65 + number % 26)}{chr(122 - number)}"}',
+    ),
     "unique": (
         'sa.Column("id", sa.Integer, primary_key=True), sa.Column("code", sa.String(9), nullable=False, unique=True)',
         '{"id": 1000 - number, "code": f"c{number}"}',
@@ -535,6 +655,50 @@ op.bulk_insert(table, [{values} | {{"n": 0}} for number in range(1, 101)])
             assert database.query(f"SELECT count(*), min(n), max(n) FROM t_{kind}") == [(100, 1, 1)], kind
 
 
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_keys_in_the_form_of_another_program_on_sqlite(project: Project, database: Database) -> None:
+    table = """
+op.create_table("t", sa.Column("at", sa.DateTime, primary_key=True), sa.Column("part", sa.Numeric(8, 2),
+    primary_key=True), sa.Column("n", sa.Integer, nullable=False))
+for number in range(1, 41):
+    form = "T" if number % 2 else " "
+    op.execute(f"INSERT INTO t VALUES ('2020-01-01{form}00:00:{number // 4:02}', {number} + 0.004, 0)")
+"""
+    code = 'backfill("t", {"n": sa.text("n + 1")}, size=7)\n'
+    code += 'backfill("t", lambda rows: [{"n": row.n + row.at.year} for row in rows], size=7)'
+    write(project, IMPORTS + code, table=table)
+    with running(project, database) as each:
+        each.call("upgrade")
+    assert database.query("SELECT count(*), min(n), max(n) FROM t") == [(40, 2021, 2021)]
+
+
+NO_KEYS = {
+    'sa.Column("id", sa.Float, primary_key=True)': "id of the table t cannot be compared exactly, because it is a",
+    'sa.Column("id", sa.Integer)': "the table t has no primary key. Pass key= with columns that are unique",
+    'sa.Column("id", sa.Time, primary_key=True)': "cannot be recorded. Pass key= with columns of another type",
+}
+
+
+@pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
+def test_keys_that_cannot_divide_a_table_are_refused(project: Project, database: Database) -> None:
+    tables = code = ""
+    for number, column in enumerate(NO_KEYS):
+        tables += f'op.create_table("t{number}", {column}, sa.Column("n", sa.Integer))\n'
+    tables += """
+op.create_table("t3", sa.Column("a", sa.Integer, nullable=False), sa.Column("b", sa.Integer),
+    sa.Column("n", sa.Integer), sa.UniqueConstraint("a", "b"))
+op.execute("INSERT INTO t2 VALUES ('10:00', 0), ('11:00', 0)")
+"""
+    messages = [words.replace("table t", f"table t{number}") for number, words in enumerate(NO_KEYS.values())]
+    messages.append("b of the table t3 may be NULL. Pass key= with columns that may not")
+    with running(project, database) as each:
+        for number, words in enumerate(messages):
+            key = ', key=["a", "b"]' if number == 3 else ""
+            code = f'{IMPORTS}backfill("t{number}", {{"n": 1}}, size=1{key})'
+            write(project, code, table=tables)
+            assert words in fails(each)
+
+
 # ---- which rows ----
 
 UPPER = f"""{IMPORTS}
@@ -579,6 +743,31 @@ def test_rows_that_are_written_meanwhile_are_found(project: Project, database: D
     with running(project, database) as each:
         each.call("upgrade")
         assert database.query("SELECT count(*) FROM users WHERE upper_name IS NULL") == [(0,)]
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+@pytest.mark.parametrize(("where", "below"), [(None, 0), ("n = 0", 1)])
+def test_rows_that_are_inserted_below_the_place_need_where(
+    project: Project, database: Database, where: str | None, below: int
+) -> None:
+    code = f"""
+engine = sa.create_engine(op.get_bind().engine.url, poolclass=sa.NullPool)
+written = []
+
+def change(rows):
+    if rows[0].id > 100 and not written:
+        written.append(rows)
+        with engine.begin() as other:
+            other.execute(sa.text("INSERT INTO users (id, n, name) VALUES (-5, 0, 'x'), (4, 0, 'x'), (299, 0, 'y')"))
+    return [{{"n": row.n + 1}} for row in rows]
+
+backfill("users", change, {where!r}, size=30)
+"""
+    write(project, IMPORTS + code)
+    with running(project, database) as each:
+        each.call("upgrade")
+    assert database.query("SELECT DISTINCT n FROM users WHERE name = 'x'") == [(below,)]
+    assert database.query("SELECT DISTINCT n FROM users WHERE name <> 'x'") == [(1,)]
 
 
 @pytest.mark.drivers("postgresql+psycopg")
@@ -642,7 +831,6 @@ REFUSED = {
     "size": ('backfill("users", {"n": 1}, size=0)', "size= is 0; it has to be at least 1"),
     "pause": ('backfill("users", {"n": 1}, pause=-1)', "pause= is -1; it has to be 0 or more seconds"),
     "nothing": ('backfill("users", {})', "set= has to be a dictionary with the new values by column, or a function"),
-    "a kind of key": ('backfill("floats", {"n": 1}, size=1)', "a key of the type float cannot be recorded. Pass key="),
     "NULL on SQLite": ('backfill("nulls", {"n": 1})', "id of the table nulls may be NULL. Pass key="),
 }
 
@@ -653,8 +841,6 @@ def test_a_call_that_cannot_work_names_the_remedy(project: Project, database: Da
 op.add_column("users", sa.Column("code", sa.String(9)))
 op.create_index("codes", "users", ["code"], unique=True)
 op.create_table("loose", sa.Column("n", sa.Integer))
-op.create_table("floats", sa.Column("id", sa.Float, primary_key=True), sa.Column("n", sa.Integer))
-op.execute("INSERT INTO floats VALUES (1.5, 0), (2.5, 0)")
 op.execute("CREATE TABLE nulls (id TEXT PRIMARY KEY, n INTEGER)")
 op.execute("INSERT INTO nulls VALUES (NULL, 0), ('a', 0)")
 """
@@ -673,6 +859,11 @@ def test_a_backfill_is_written_as_one_statement(project: Project, database: Data
         each.call("upgrade", "core_1")
         sql = each.call("upgrade_sql")
         assert "UPDATE users SET upper_name=upper(name) WHERE users.upper_name IS NULL;" in sql
+        write(project, f'{IMPORTS}backfill("users", {{"data": bytes([97, 0, 255, 39])}})')
+        database.run(f"ALTER TABLE users ADD data {'BYTEA' if database.backend == 'postgresql' else 'VARBINARY(9)'}")
+        database.client(each.call("upgrade_sql"))
+        assert {bytes(data) for (data,) in database.query("SELECT data FROM users")} == {b"a\0\xff'"}
+        each.call("stamp", "core_1")
         write(project, f'{IMPORTS}backfill("users", lambda rows: [])')
     with running(project, database) as each, pytest.raises(RenderError) as caught:
         each.call("upgrade_sql")
@@ -741,6 +932,34 @@ def test_a_backfill_waits_for_sessions_that_wait_for_its_table(project: Project,
         each.call("upgrade", observer=Queues())
         threads[0].join()
         assert awaited == ["the sessions that wait for a lock of the table users"]
+        assert numbers(database) == [1] * 100
+
+
+@pytest.mark.usefixtures("unmeasured_processes")
+def test_a_backfill_waits_for_a_replica_that_lags(project: Project, data: Path, tmp_path: Path) -> None:
+    """The replica stops to apply what it gets, until the backfill waits for it."""
+    write(project, COUNT.replace("size=30", "size=4, pause=0.1, max_lag=0.5"))
+    awaited: list[str] = []
+    owner = os.getpid()
+    with ExitStack() as stack:
+        try:
+            primary = stack.enter_context(own_server("postgresql", data / "primary", owner))
+            replica = stack.enter_context(streaming_replica(primary, data / "replica", owner))
+        except ServerMissingError as error:
+            pytest.skip(str(error))
+        database = stack.enter_context(database_on(primary, "postgresql+psycopg", tmp_path))
+        each = stack.enter_context(running(project, database))
+
+        class Resumes(Observer):
+            def awaiting(self, what: str) -> None:
+                awaited.append(what)
+                assert 0 < sum(numbers(database)) < 100
+                replica.execute("SELECT pg_wal_replay_resume()")
+
+        each.call("upgrade", "core_1")
+        replica.execute("SELECT pg_wal_replay_pause()")
+        each.call("upgrade", observer=Resumes())
+        assert awaited == ["a replica that lags by more than 0.5 s"]
         assert numbers(database) == [1] * 100
 
 
