@@ -5,15 +5,22 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from math import inf, nan
 from typing import TypeAlias
 
-from ampho.history.sql import CHANGES_SCHEMA, lost_in_sql, statements
+from ampho.history.sql import CHANGES_SCHEMA, lost_in_statements, statements
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
-_FUNCTION = re.compile(rb"^(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
-_RUN = frozenset({"upgrade", "downgrade"})
+_HEADER = re.compile(rb"^(?:from|import|revision)\b", re.MULTILINE)
+_OTHERS = {
+    name: re.compile(rb"^(?:async[ \t]+)?def[ \t]+%b\b.*?(?=^[^\W\d]|^@|\Z)" % other, re.DOTALL | re.MULTILINE)
+    for name, other in (("upgrade", b"downgrade"), ("downgrade", b"upgrade"))
+}
+_ASSIGNS = ast.Assign | ast.AnnAssign
+_VALUES = ast.Constant | ast.JoinedStr | ast.BinOp | ast.List | ast.Tuple | ast.Call
+_LIMITS = frozenset({"where", "filter", "filter_by"})
 _TEXT = frozenset({"STRING", "VARCHAR", "CHAR", "TEXT", "UNICODE", "UNICODETEXT", "ENUM", "JSON", "UUID"})
 _INTEGERS = frozenset({"INTEGER", "BIGINTEGER", "BIGINT", "MEDIUMINT", "SMALLINTEGER", "SMALLINT", "TINYINT"})
 _NUMBERS = _INTEGERS | {"NUMERIC", "DECIMAL", "FLOAT", "REAL", "DOUBLE", "DOUBLE_PRECISION", "BOOLEAN"}
@@ -40,18 +47,23 @@ class Described(str):
 
 
 def functions(source: bytes) -> dict[str, ast.stmt | None]:
-    """Return the names defined at the top level of a file, with the syntax trees of those that are functions."""
+    """Return the names defined at the top level of a file, with the syntax trees of functions and constants."""
     found: dict[str, ast.stmt | None] = {}
     for node in ast.parse(source).body:
         if isinstance(node, Function):
             found[node.name] = node
-        else:
-            for part in ast.walk(node):
-                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                    found[part.id] = None
-                elif isinstance(part, ast.alias):
-                    found[part.asname or part.name] = None
+            continue
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                is_constant = part in _targets(node) and part.id not in found
+                found[part.id] = node if is_constant else None
+            elif isinstance(part, ast.alias):
+                found[part.asname or part.name] = None
     return found
+
+
+def _targets(node: ast.AST) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
 
 
 def is_empty(function: ast.stmt | None) -> bool:
@@ -94,26 +106,62 @@ def only_upgrades(defined: Mapping[str, ast.stmt | None]) -> bool:
 
 
 def part_of(source: bytes, name: str) -> bytes:
-    """Return the text of a function, or the whole file if it defines other functions that the function may call."""
-    starts: dict[str, int] = {}
-    for match in _FUNCTION.finditer(source):
-        starts[match[1].decode()] = match.start()
-    if name not in starts or starts.keys() - _RUN:
-        return source
-    begin = starts[name]
-    return source[begin : min([start for start in starts.values() if start > begin], default=len(source))]
+    """Return the text of a file that a function may run: all but its docstring, and ``upgrade`` or ``downgrade``."""
+    header = _HEADER.search(source)
+    return _OTHERS[name].sub(b"", source[header.start() if header else 0 :])
 
 
 def reachable(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Function]:
-    """Yield a function, and all functions of the same file that it refers to, directly or indirectly."""
+    """Yield a function, and all functions of the same file that it refers to, directly or indirectly.
+
+    In these functions, the values of the file's constants, such as SQL and tables, take the place of their names.
+    """
     todo, seen = [name], set()
     while todo:
         function = defined.get(current := todo.pop())
         if current in seen or not isinstance(function, Function):
             continue
         seen.add(current)
+        names = [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
+        if any(isinstance(defined.get(each), _ASSIGNS) for each in names):
+            _Constants(defined, function).generic_visit(function)
+            names = [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
         yield function
-        todo += [node.id for node in ast.walk(function) if isinstance(node, ast.Name)]
+        todo += names
+
+
+class _Constants(ast.NodeTransformer):
+    """Replaces the names of a file's constants in a function by their values."""
+
+    def __init__(self, defined: Mapping[str, ast.stmt | None], function: Function) -> None:
+        self._defined = defined
+        self._hidden = {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+        self._hidden |= {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and _is_set(node)}
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        hidden = self._hidden
+        if isinstance(node.func, ast.Name):  # The name of a function stays, which tells what is called.
+            self._hidden = hidden | {node.func.id}
+        self.generic_visit(node)
+        self._hidden = hidden
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        assigned = self._defined.get(node.id)
+        value = assigned.value if isinstance(assigned, _ASSIGNS) else None
+        if not isinstance(value, _VALUES) or node.id in self._hidden:
+            return node
+        self._hidden.add(node.id)  # Its value may refer to itself.
+        copied: ast.AST = self.visit(deepcopy(value))
+        self._hidden.remove(node.id)
+        for part in ast.walk(copied):
+            if isinstance(part, ast.expr):
+                part.lineno, part.col_offset = node.lineno, node.col_offset
+        return copied
+
+
+def _is_set(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
 
 
 def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, Described]]:
@@ -125,18 +173,79 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
     """
     if not isinstance(function, Function):
         return
-    created = created_in(function)
-    for node in parts_of(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr == "drop_column":
-                name = string(argument(node, "column_name", -1))
-                yield name, Described.at(node, f"drops {named('column', name)}")
-            elif node.func.attr == "drop_table" and not columns_only:
-                name, schema = string(argument(node, "table_name", 0)), string(argument(node, "schema"))
-                if created.get((name, schema), node.lineno) >= node.lineno:
-                    yield name, Described.at(node, f"drops {named('table', name)}")
-        elif isinstance(node, ast.expr) and not columns_only and (sql := text_of(node)):
-            yield from ((name, Described.at(node, what)) for name, (what, _) in lost_in_sql(sql))
+    created, nodes = created_in(function), [node for node in parts_of(function) if isinstance(node, ast.expr)]
+    deletes = any(isinstance(node, ast.Call) and called(node) in ("delete", "drop") for node in nodes)
+    assigned, limited = (assigned_in(function), _limited(function)) if deletes else ({}, set[int]())
+    executed: list[tuple[ast.expr, str]] = []
+    for node in nodes:
+        if isinstance(node, ast.Call) and id(node) not in limited and (lost := _lost_by(node, created, assigned)):
+            verb, kind, name = lost
+            if kind == "column" or not columns_only:
+                yield name, Described.at(node, f"{verb} {named(kind, name)}")
+        elif not columns_only and (sql := text_of(node)):
+            executed += [(node, statement.bare) for statement in statements(sql)]
+    lines = {name: line for (name, _), line in created.items()}
+    for place, name, what in lost_in_statements([bare for _, bare in executed]):
+        if lines.get(name, inf) >= executed[place][0].lineno:
+            yield name, Described.at(executed[place][0], what)
+
+
+def _lost_by(
+    call: ast.Call, created: Mapping[tuple[str, str], int], assigned: Mapping[str, ast.expr]
+) -> tuple[str, str, str] | None:
+    """Return what a call does that loses data, and the kind and name of the object; None if it loses nothing."""
+    of = call.func.value if isinstance(call.func, ast.Attribute) else None
+    match called(call):
+        case "delete" if (of := _emptied(call)) is not None:
+            return "empties", "table", table_of(of, assigned) or ""
+        case "drop_column" if of:
+            return "drops", "column", string(argument(call, "column_name", -1))
+        case "drop_table" if of:
+            name = string(argument(call, "table_name", 0)), string(argument(call, "schema"))
+            return ("drops", "table", name[0]) if created.get(name, call.lineno) >= call.lineno else None
+        case "drop" if of and (table := table_of(of, assigned)) is not None:
+            return "drops", "table", table
+        case "drop_all" if of:
+            return "drops", "table", ""
+    return None
+
+
+def assigned_in(function: Function) -> dict[str, ast.expr]:
+    """Return the names that a function assigns values to, with these values."""
+    nodes = [(node, node.value) for node in ast.walk(function) if isinstance(node, _ASSIGNS)]
+    return {each.id: value for node, value in nodes if value for each in _targets(node) if isinstance(each, ast.Name)}
+
+
+def table_of(node: ast.expr, assigned: Mapping[str, ast.expr]) -> str | None:
+    """Return the name of the table that code stands for, which is empty if it is not known; None for other code."""
+    if isinstance(node, ast.Name) and node.id in assigned:
+        node = assigned[node.id]
+    if isinstance(node, ast.Call) and called(node) in ("Table", "table"):
+        return string(argument(node, "name", 0))
+    return "" if isinstance(node, ast.Attribute) and node.attr == "__table__" else None
+
+
+def _emptied(call: ast.Call) -> ast.expr | None:
+    """Return what a call of ``delete()`` deletes all rows of; None if it deletes something else."""
+    of = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if of is None or (isinstance(of, ast.Name) and of.id in ("sa", "sqlalchemy", "sql")):
+        return call.args[0] if len(call.args) == 1 else None
+    return None if call.args else of
+
+
+def _limited(function: Function) -> set[int]:
+    """Return the identities of the nodes of statements and queries that are limited to some rows."""
+    limited, assigned = set[int](), assigned_in(function)
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and called(node) in _LIMITS:
+            parts = [*ast.walk(node.func)]
+            limited.update(map(id, parts))
+            limited.update(id(assigned.get(part.id)) for part in parts if isinstance(part, ast.Name))
+    return limited | {
+        id(node)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and called(node) == "delete" and limited & {*map(id, ast.walk(node.func))}
+    }
 
 
 def converted_in_code(function: ast.stmt | None) -> Iterator[Described]:
@@ -145,11 +254,17 @@ def converted_in_code(function: ast.stmt | None) -> Iterator[Described]:
     SQLite keeps only the number at the beginning of such a text; other databases reject text that is not a number.
     """
     for call in calls_in(function, "alter_column") if isinstance(function, Function) else ():
-        old, new = (type_name(argument(call, keyword)) for keyword in ("existing_type", "type_"))
-        if old in _TEXT and new in _NUMBERS:
-            name = string(argument(call, "column_name", -1))
-            what = f"converts the text in the column {name} to {new}, where text that is not a number becomes 0"
+        if what := converting(call):
             yield Described.at(call, what)
+
+
+def converting(call: ast.Call) -> str:
+    """Return what the new type in a call of ``alter_column()`` does to text; empty if it does not make it a number."""
+    old, new = (type_name(argument(call, keyword)) for keyword in ("existing_type", "type_"))
+    name = string(argument(call, "column_name", -1))
+    is_converted = old in _TEXT and new in _NUMBERS
+    what = f"converts the text in the column {name} to {new}, where text that is not a number becomes 0"
+    return what if is_converted else ""
 
 
 def narrowed_in_code(function: ast.stmt | None) -> Iterator[Described]:
@@ -259,7 +374,9 @@ def is_safe_call(node: ast.AST) -> bool:
 
 
 def string(node: ast.expr | None) -> str:
-    """Return the value of a string literal, or an empty string for anything else."""
+    """Return the value of a string literal, which may be in ``op.f()``, or an empty string for anything else."""
+    if isinstance(node, ast.Call) and called(node) == "f" and node.args:
+        node = node.args[0]
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
@@ -276,7 +393,7 @@ def text_of(node: ast.expr) -> str:
 
 def _in_braces(node: ast.expr) -> str:
     value = node.value if isinstance(node, ast.FormattedValue) else node
-    return f"{{{value.id if isinstance(value, ast.Name) else '...'}}}"
+    return text_of(value) or f"{{{value.id if isinstance(value, ast.Name) else '...'}}}"
 
 
 def parts_of(function: Function) -> Iterator[ast.AST]:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ampho.history.files import read_bytes
 from ampho.history.losses import (
     Function,
     argument,
+    assigned_in,
     called,
-    converted_in_code,
-    created_in,
+    converting,
     functions,
-    is_empty,
     lost_in_code,
-    narrowed_in_code,
+    named,
     narrowing,
     part_of,
     parts_of,
@@ -36,14 +35,20 @@ from ampho.history.losses import (
 )
 from ampho.history.required import batches, has_value, is_false
 from ampho.history.revision import Phase, Revision
-from ampho.history.sql import CHANGES_ROWS, effects_of_sql
+from ampho.history.sql import operations_in_sql, statements
 
 Effect: TypeAlias = tuple[str, bool, bool]
 """What a function does, whether that may break the old release, and whether the new release needs it."""
 
+_FILLS = "changes rows"
 _REMEMBERED = 4096  # files
+_IDLE = re.compile(
+    rb"^(?:async[ ]+)?def[ ]+upgrade\b[^:]*+:(?:\s++|pass\b|return\b|\.\.\.|\#[^\n]*+|\"{3}.*?\"{3}|'{3}.*?'{3}"
+    rb"|\"[^\"\n]*+\"|'[^'\n]*+')*+(?:\Z|(?<=\n)(?:async[ ]+)?def\b)",
+    re.DOTALL | re.MULTILINE,
+)
 _SUSPECT = re.compile(
-    rb"drop|truncate|delete\s+from|rename|alter_column|alter\s|create_(?:foreign_key|(?:check|exclude)_constraint)"
+    rb"drop|truncate|delete\s*(?:from|\()|rename|alter_column|alter\s|create_(?:foreign_key|(?:check|exclude)_constraint)"
     rb"|add_column.*?nullable\s*=\s*False",
     re.IGNORECASE | re.DOTALL,
 )
@@ -56,6 +61,13 @@ _CHANGES_ROWS = frozenset(
     }
 )
 _RELAXES = "drops a constraint"
+_EXISTING = [("type_", "existing_type"), ("nullable", "existing_nullable")]
+_LINK = re.compile(r"(?:^|_)fk(?:ey)?(?:_|$)", re.IGNORECASE)
+# A check constraint that only lists values, such as of an enum
+_LITERAL = re.compile(r"'[^']+'|\b\d+\b")
+_LITERALS = re.compile(rf"(?:{_LITERAL.pattern})(?:\s*,\s*(?:{_LITERAL.pattern}))*")
+_NEGATED = re.compile(r"\bNOT\b|<>|!=", re.IGNORECASE)
+_ACTS = re.compile(r"\bON\s+(?:DELETE|UPDATE)\b", re.IGNORECASE)
 _WIDTHS = {"TINYINT": 1, "SMALLINT": 2, "SMALLINTEGER": 2, "MEDIUMINT": 3, "INTEGER": 4, "BIGINT": 8, "BIGINTEGER": 8}
 # These types are not compatible. Of those that only differ in some databases, such as enums and text, none is here.
 _FAMILIES = {
@@ -115,128 +127,248 @@ class Phases:
 def _inferred(digest: bytes, file: str) -> Placement:
     """Return the phase of a file, which is parsed once as long as its digest stays the same."""
     source = read_bytes(file)
-    text = part_of(source, "upgrade")
-    if not _SUSPECT.search(text):
-        return _NEUTRAL if b"(" not in text.partition(b":")[2] and _is_neutral(source) else _UNKNOWN
+    if _IDLE.search(source):
+        return _NEUTRAL
+    if not _SUSPECT.search(part_of(source, "upgrade")):
+        return _UNKNOWN
     defined = functions(source)
-    reached = list(reachable(defined, "upgrade"))
-    effects = [effect for function in reached for effect in _effects(function)]
-    breaks = list(dict.fromkeys(what for what, breaks, _ in effects if breaks))
+    function = _joined(defined, "upgrade")
+    upgrade, downgrade = [*_operations(function)], [*_operations(_joined(defined, "downgrade"))]
+    lost = [what for _, what in lost_in_code(function)]
+    _tell(upgrade, downgrade)
+    changes = _Changes(upgrade, downgrade)
+    effects = [effect for operation in upgrade for effect in changes.effects(operation)]
+    breaks = [*lost, *(what for what, breaks, _ in effects if breaks)]
     if not breaks:
         return _UNKNOWN
-    is_lossy = any(lost for function in reached for lost in lost_in_code(function))
     # Rows are moved before something is dropped, but filled before a column becomes NOT NULL, which can wait. And a
     # constraint is dropped together with its column, but otherwise because the new release cannot keep it.
-    ignored = _RELAXES if is_lossy else CHANGES_ROWS
-    needs = list(dict.fromkeys(what for what, _, needed in effects if needed and what != ignored))
-    needs += _required(reached, reachable(defined, "downgrade"))
+    ignored = _RELAXES if lost else _FILLS
+    needs = [what for what, _, needed in effects if needed and what != ignored]
+    needs += _required(upgrade, downgrade)
     return Placement(Phase.POST, breaks[0], conflict=needs[0] if needs else "")
 
 
-def _required(upgrade: Iterable[Function], downgrade: Iterable[Function]) -> Iterator[str]:
+class _Operation(NamedTuple):
+    """An operation that a function calls, or that its SQL is equal to.
+
+    :ivar call: the call.
+    :ivar table: the name of the table, or of the variable with this name; empty if neither is known.
+    :ivar first: the position of the argument after the table.
+    """
+
+    call: ast.Call
+    table: str
+    first: int
+
+
+def _joined(defined: Mapping[str, ast.stmt | None], name: str) -> Function:
+    """Return a function together with all functions that it refers to."""
+    found = sorted(reachable(defined, name), key=lambda function: function.lineno)
+    body = [statement for function in found for statement in function.body]
+    nothing = ast.arguments([], [], None, [], [], None, [])
+    return ast.FunctionDef(name, nothing, body, [])
+
+
+def _operations(function: Function) -> Iterator[_Operation]:
+    """Yield the operations in a function, in the order of its lines."""
+    tables = batches(function)
+    nodes = [node for node in parts_of(function) if isinstance(node, ast.expr)]
+    for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
+        equal = ""
+        if isinstance(node, ast.Call):
+            batch = tables.get(id(node))
+            yield _Operation(node, _table(node) if batch is None else batch, 1 if batch is None else 0)
+            equal = _of_type(node, function) if called(node) in ("create", "drop") else ""
+        elif sql := text_of(node):
+            equal = "\n".join(call for bare, *_ in statements(sql) for call in operations_in_sql(bare))
+        for line in ast.parse(equal).body if equal else ():
+            if isinstance(line, ast.Expr) and isinstance(line.value, ast.Call):
+                yield _Operation(line.value, _table(line.value), 1)
+
+
+def _of_type(call: ast.Call, function: Function) -> str:
+    """Return the operation that ``create()`` or ``drop()`` of an enum is equal to; empty for those of other objects."""
+    of = getattr(call.func, "value", None)
+    type_ = assigned_in(function).get(of.id) if isinstance(of, ast.Name) else of
+    if not isinstance(type_, ast.Call) or type_name(type_) != "ENUM":
+        return ""
+    name = string(argument(type_, "name")) or type_name(argument(type_, "enums", 0)).lower()
+    return f"{called(call)}_object('type', {name!r})"
+
+
+def _tell(upgrade: Iterable[_Operation], downgrade: Iterable[_Operation]) -> None:
+    """Add to the calls that alter columns what these were before, as the downgrade tells."""
+    before = {
+        (table, string(argument(call, "column_name", first)), existing): ast.keyword(existing, value)
+        for call, table, first in downgrade
+        for new, existing in _EXISTING
+        if called(call) == "alter_column" and (value := argument(call, new)) is not None
+    }
+    for call, table, first in upgrade:
+        for _, existing in _EXISTING if called(call) == "alter_column" else ():
+            known = before.get((table, string(argument(call, "column_name", first)), existing))
+            if known and argument(call, existing) is None:
+                call.keywords.append(known)
+
+
+def _required(upgrade: Iterable[_Operation], downgrade: Iterable[_Operation]) -> Iterator[str]:
     """Yield what is needed before a column is dropped that must not be NULL, as the downgrade tells."""
+    columns = [argument(call, "column", first) for call, _, first in downgrade if called(call) == "add_column"]
     added = {
         string(argument(column, "name", 0))
-        for call in _calls(downgrade, "add_column")
-        for column in call.args
+        for column in columns
         if isinstance(column, ast.Call) and is_false(argument(column, "nullable")) and not has_value(column)
     }
-    for call in _calls(upgrade, "drop_column"):
-        if (name := string(argument(call, "column_name", -1))) in added:
+    for call, _, first in upgrade:
+        if called(call) == "drop_column" and (name := string(argument(call, "column_name", first))) in added:
             yield f"first has to let the column {name} be NULL"
 
 
-def _calls(found: Iterable[Function], name: str) -> Iterator[ast.Call]:
-    nodes = (node for function in found for node in ast.walk(function))
-    return (node for node in nodes if isinstance(node, ast.Call) and called(node) == name)
+class _Changes:
+    """The operations of an ``upgrade()``, which may replace what others drop, and change what others create."""
 
+    def __init__(self, upgrade: Sequence[_Operation], downgrade: Sequence[_Operation]) -> None:
+        self._created = _objects(upgrade, "create") | {
+            (kind, string(argument(each.call, "new", 2)))
+            for each in upgrade
+            if called(each.call) == "rename_object" and (kind := _object(each)[0])
+        }
+        self._dropped = _objects(upgrade, "drop")
+        # What CREATE OR REPLACE creates is new if the downgrade drops it, and does not create it again.
+        self._new = _objects(downgrade, "drop") - _objects(downgrade, "create")
+        self._replaced = _replaced(upgrade, downgrade)
+        defaults = [{_column(each) for each in upgrade if _has_default(each.call) is what} for what in (True, False)]
+        self._same_default = defaults[0] & defaults[1]
+        self._added: dict[str, bool] = {}  # the names of columns, and whether these may be NULL
 
-def _is_neutral(source: bytes) -> bool:
-    return is_empty(functions(source).get("upgrade"))
+    def effects(self, operation: _Operation) -> Iterator[Effect]:
+        """Yield the effects of an operation."""
+        call, table, _ = operation
+        kind, name = thing = _object(operation)
+        match called(call):
+            case "create_table" if thing not in self._dropped and not string(argument(call, "temporary")):
+                yield f"creates {named('table', name)}", False, True
+            case "create_object" if not kind:
+                yield "adds something in SQL", False, True
+            case "create_object" if thing in (self._new if string(argument(call, "", 2)) else {thing} - self._dropped):
+                yield f"creates {named(kind, name)}", False, True
+            case "drop_table":
+                self._dropped.discard(thing)
+            case "drop_object" if thing not in self._created:
+                yield f"drops {named(string(argument(call, '', 0)), name)}", True, False
+            case "rename_table" | "rename_object" if thing not in self._created:
+                yield f"renames {named(kind, name)}", True, True
+            case verb if verb in _CHANGES_ROWS:
+                yield _FILLS, False, True
+            case _ if ("table", table) not in self._created:
+                yield from self._of_table(operation)
 
-
-def _effects(function: Function) -> Iterator[Effect]:
-    yield from ((what, True, False) for _, what in lost_in_code(function))
-    for find in (converted_in_code, narrowed_in_code):
-        yield from ((what, True, False) for what in find(function))
-    tables, seen = batches(function), _Seen()
-    created = {name for name, _ in created_in(function)}
-    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-    for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
-        batch = tables.get(id(call))
-        if batch is None:
-            yield from _of_table(call)
-        if (_table(call) if batch is None else batch) not in created:
-            yield from seen.effects(call, 1 if batch is None else 0)
-    for node in parts_of(function):
-        if isinstance(node, ast.expr) and (sql := text_of(node)):
-            yield from effects_of_sql(sql)
-
-
-def _of_table(call: ast.Call) -> Iterator[Effect]:
-    """Yield the effects of a call that is about a whole table."""
-    match called(call):
-        case "create_table":
-            yield f"creates {_named('table', _table(call))}", False, True
-        case "rename_table":
-            yield f"renames {_named('table', string(argument(call, 'old_table_name', 0)))}", True, True
-        case name if name in _CHANGES_ROWS:
-            yield CHANGES_ROWS, False, True
-
-
-@dataclass
-class _Seen:
-    """What the calls of a function have done to tables that existed before.
-
-    :ivar added: the columns that they have added, and whether these may be NULL.
-    :ivar dropped: the names of the constraints that they have dropped.
-    :ivar unlinked: how many of these are known to be foreign keys that no other has replaced yet.
-    """
-
-    added: dict[str, bool] = field(default_factory=dict)
-    dropped: set[str] = field(default_factory=set)
-    unlinked: int = 0
-
-    def effects(self, call: ast.Call, first: int) -> Iterator[Effect]:
-        """Yield the effects of a call that is about a column or a constraint.
-
-        :param first: the position of the argument after the name of the table.
-        """
+    def _of_table(self, operation: _Operation) -> Iterator[Effect]:
+        """Yield the effects of an operation that changes a table that existed before."""
+        call, _, first = operation
         own = string(argument(call, "constraint_name", 0))
-        constraint = _named("constraint", own)
+        constraint = named("constraint", own)
         match called(call):
             case "add_column" if isinstance(column := argument(call, "column", first), ast.Call):
                 name = string(argument(column, "name", 0))
-                self.added[name] = not is_false(argument(column, "nullable"))
-                is_required = not self.added[name] and not has_value(column)
+                self._added[name] = not is_false(argument(column, "nullable"))
+                is_required = not self._added[name] and not has_value(column)
                 more = " that must not be NULL and has no default" if is_required else ""
-                yield f"adds {_named('column', name)}{more}", is_required, True
+                yield f"adds {named('column', name)}{more}", is_required, True
             case "alter_column":
-                name = string(argument(call, "column_name", first))
-                yield from _altered(call, _named("column", name), may_be_null=self.added.get(name))
-            case "drop_constraint":
-                self.dropped.add(own)
-                self.unlinked += string(argument(call, "type_", first + 1)) == "foreignkey"
+                name = _column(operation)[1]
+                same = _column(operation) in self._same_default
+                yield from _altered(call, name, may_be_null=self._added.get(name), same_default=same)
+            case "create_foreign_key" | "create_check_constraint" as verb if id(call) in self._replaced:
+                if verb == "create_check_constraint" or _acts(call):  # The new release may rely on it.
+                    yield f"changes {constraint}", False, True
+            case "drop_constraint" if id(call) not in self._replaced:
                 yield _RELAXES, False, True
             case "create_unique_constraint":
                 yield f"adds {constraint}", False, True
             case "create_index" if _is_true(argument(call, "unique")):
-                yield f"adds {_named('unique index', string(argument(call, 'index_name', 0)))}", False, True
-            case "create_foreign_key" if self.unlinked or (own and own in self.dropped):
-                self.unlinked = max(self.unlinked - 1, 0)  # It replaces another, for example with another ON DELETE.
-            case name if name in _RESTRICTS and not _names(call, self.added):
+                yield f"adds {named('unique index', string(argument(call, 'index_name', 0)))}", False, True
+            case verb if verb in _RESTRICTS and not _names(call, self._added):
                 yield f"adds {constraint}", True, False
 
 
+def _objects(operations: Iterable[_Operation], verb: str) -> set[tuple[str, str]]:
+    """Return the kinds and names of the tables and other objects that operations create or drop."""
+    return {_object(each) for each in operations if called(each.call) in (f"{verb}_table", f"{verb}_object")}
+
+
+def _object(operation: _Operation) -> tuple[str, str]:
+    """Return the kind and the name of the object that an operation is about, which may be a table."""
+    if not called(operation.call).endswith("_object"):
+        return "table", operation.table
+    kind, name = (string(argument(operation.call, "", place)) for place in (0, 1))
+    return kind.rpartition(" ")[2], name
+
+
+def _replaced(upgrade: Sequence[_Operation], downgrade: Sequence[_Operation]) -> set[int]:
+    """Return the identities of the calls that drop a constraint, and of those that create another one instead.
+
+    The other one is a foreign key, or a check constraint that allows at least the same values.
+    """
+    drops, found = [each for each in upgrade if called(each.call) == "drop_constraint"], set[int]()
+    checks = {_constraint(each): each.call for each in downgrade if called(each.call) == "create_check_constraint"}
+    for each in upgrade:
+        own, is_link = _constraint(each), called(each.call) == "create_foreign_key"
+        if is_link or (own in checks and _allows(each.call, checks[own])):
+            same = [drop for drop in drops if own[1] and _constraint(drop) in (own, (own[0], f"ck_{own[0]}_{own[1]}"))]
+            links = [drop for drop in drops if is_link and drop.table == each.table and _is_link(drop)]
+            for drop in [*same, *links][:1]:
+                drops.remove(drop)
+                found |= {id(each.call), id(drop.call)}
+    return found
+
+
+def _constraint(operation: _Operation) -> tuple[str, str]:
+    """Return the names of the table and the constraint of an operation on a constraint."""
+    return operation.table, string(argument(operation.call, "constraint_name", 0))
+
+
+def _allows(new: ast.Call, old: ast.Call) -> bool:
+    """Return whether a check constraint allows the same values as another one, or more of them."""
+    texts = [" ".join(string(node) for node in ast.walk(call) if isinstance(node, ast.Constant)) for call in (new, old)]
+    values = [{*_LITERAL.findall(text)} for text in texts]
+    shapes = {_LITERALS.sub("?", text) for text in texts}
+    return called(new) == called(old) and len(shapes) == 1 and values[1] <= values[0] and not _NEGATED.search(texts[0])
+
+
+def _is_link(drop: _Operation) -> bool:
+    """Return whether a constraint that is dropped is a foreign key, by its type, or otherwise by its name."""
+    type_ = string(argument(drop.call, "type_", drop.first + 1))
+    return type_ == "foreignkey" or (not type_ and bool(_LINK.search(_constraint(drop)[1])))
+
+
+def _acts(call: ast.Call) -> bool:
+    """Return whether a foreign key changes rows when others change."""
+    texts = [string(node) for node in call.args]
+    return any(word.arg in ("ondelete", "onupdate") for word in call.keywords) or any(map(_ACTS.search, texts))
+
+
+def _column(operation: _Operation) -> tuple[str, str]:
+    """Return the names of the table and the column of an operation that alters a column."""
+    return operation.table, string(argument(operation.call, "column_name", operation.first))
+
+
+def _has_default(call: ast.Call) -> bool | None:
+    """Return whether a column has a default after it is altered; None if that does not change."""
+    default = argument(call, "server_default") if called(call) == "alter_column" else None
+    if isinstance(default, ast.Constant) and default.value in (None, False):
+        return None if default.value is False else False
+    return None if default is None else True
+
+
 def _table(call: ast.Call) -> str:
-    """Return the name of the table in a call that is not part of a batch."""
+    """Return the name of the table in a call that is not part of a batch, or that of its variable in braces."""
     if called(call) in (*_RESTRICTS, "create_unique_constraint", "create_index", "drop_constraint"):
-        return string(argument(call, "source_table", 1)) or string(argument(call, "table_name"))
-    return string(argument(call, "table_name", 0))
-
-
-def _named(kind: str, name: str) -> str:
-    return f"the {kind} {name}" if name else f"a {kind}"
+        name = argument(call, "source_table") or argument(call, "table_name", 1)
+    else:
+        name = argument(call, "old_table_name" if called(call) == "rename_table" else "table_name", 0)
+    return string(name) or (f"{{{name.id}}}" if isinstance(name, ast.Name) else "")
 
 
 def _names(call: ast.Call, columns: Collection[str]) -> bool:
@@ -245,34 +377,44 @@ def _names(call: ast.Call, columns: Collection[str]) -> bool:
     return any(column in _WORD.findall(text) for column in columns for text in texts)
 
 
-def _altered(call: ast.Call, named: str, *, may_be_null: bool | None) -> Iterator[Effect]:
+def _altered(call: ast.Call, name: str, *, may_be_null: bool | None, same_default: bool) -> Iterator[Effect]:
     """Yield the effects of ``alter_column()``.
 
-    :param may_be_null: whether the column may be NULL, if the function has added it; otherwise, None.
+    :param may_be_null: whether the column may be NULL, if the revision has added it; otherwise, None.
+    :param same_default: whether the revision both drops and sets its default.
     """
-    nullable, before, default = (argument(call, name) for name in ("nullable", "existing_nullable", "server_default"))
-    if argument(call, "new_column_name") is not None:
-        yield f"renames {named}", True, True
+    column = named("column", name)
+    nullable, before, new_name = (argument(call, name) for name in ("nullable", "existing_nullable", "new_column_name"))
+    if new_name is not None and not (name and string(new_name) == name):
+        yield f"renames {column}", True, True
     if is_required := is_false(nullable) and not is_false(before):
-        yield f"makes {named} NOT NULL", True, False
+        yield f"makes {column} NOT NULL", True, False
     if _is_true(nullable) and not _is_true(before):
-        yield f"makes {named} nullable", False, True
-    if isinstance(default, ast.Constant) and default.value in (None, False):
-        if default.value is None and not (may_be_null or _is_true(nullable) or _is_true(before)):
-            yield f"drops the default of {named}", True, False
-    elif default is not None and not is_required:
-        yield f"sets the default of {named}", False, True
+        yield f"makes {column} nullable", False, True
+    has_default = None if same_default else _has_default(call)
+    if has_default is False and not (may_be_null or _is_true(nullable) or _is_true(before)):
+        yield f"drops the default of {column}", True, False
+    elif has_default and not is_required:
+        yield f"sets the default of {column}", False, True
     old, new = argument(call, "existing_type"), argument(call, "type_")
-    if new is None or narrowing(call):
-        return
+    if what := narrowing(call):
+        yield what, True, False
+    elif new is not None:
+        if what := converting(call):
+            yield what, True, False
+        yield from _retyped(old, new, column)
+
+
+def _retyped(old: ast.expr | None, new: ast.expr, column: str) -> Iterator[Effect]:
+    """Yield the effects of another type of a column that does not shorten its values."""
     labels = _labels(old), _labels(new)
     if all(labels):
-        yield f"changes the labels of {named}", bool(labels[0] - labels[1]), bool(labels[1] - labels[0])
+        yield f"changes the labels of {column}", bool(labels[0] - labels[1]), bool(labels[1] - labels[0])
     elif old is not None and _is_smaller(old, new):
-        yield f"limits {named} to smaller numbers", True, False
+        yield f"limits {column} to smaller numbers", True, False
     else:
         families = {_FAMILIES.get(type_name(old), ""), _FAMILIES.get(type_name(new), "")}
-        yield f"changes the type of {named}", len(families - {""}) > 1, True
+        yield f"changes the type of {column}", len(families - {""}) > 1, True
 
 
 def _is_smaller(old: ast.expr, new: ast.expr) -> bool:

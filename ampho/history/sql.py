@@ -6,7 +6,7 @@ All regular expressions for SQL are in this module. They are not a parser, and i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 _COMMENT = r"--[^\n]*|/\*.*?(?:\*/|\Z)"
@@ -30,7 +30,7 @@ _TOKENS = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
-NAME = r"[^\s;(),]+"
+NAME = r"""(?:"[^"]*"|`[^`]*`|\[[^\]]*\]|[^\s;(),"`\[])+"""
 _NAMES = rf"(?P<names>{NAME}(?:\s*,\s*{NAME})*)"
 _DROPS = re.compile(rf"\s*DROP\s+(?P<kind>TABLE|SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?{_NAMES}", re.IGNORECASE)
 _EMPTIES = re.compile(
@@ -50,28 +50,82 @@ CREATES_TABLE = re.compile(
 )
 _RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{NAME})", re.IGNORECASE)
 
-CHANGES_ROWS = "changes rows"
-"""What a statement does that adds, fills, or moves values."""
+# The parts of ALTER TABLE, and other statements, with the calls in Python that do the same.
+_FLAT = r"\([^()]*\)"
+_NESTED = rf"\((?:[^()]|{_FLAT})*\)"
+_DEEP = rf"\((?:[^()]|{_NESTED})*\)"
+_PARTS = re.compile(rf"(?:[^,()]|\((?:[^()]|{_DEEP})*\))+")
+_IF = r"(?:IF\s+(?:NOT\s+)?EXISTS\s+)?"
+_ALTERED = re.compile(rf"\s*ALTER\s+TABLE\s+{_IF}(?:ONLY\s+)?(?P<table>{NAME})", re.IGNORECASE)
+_TYPE = r"(?P<type>[a-z_]\w*)(?:\s+(?:VARYING|PRECISION)\b)?(?:\s*\((?P<size>[\d\s,]*)\))?"
+_COLUMN = rf"(?:COLUMN\s+)?{_IF}(?P<column>{NAME})"
+_NEW = rf"(?P<new>{NAME})"
+_ADD = rf"ADD\s+(?:CONSTRAINT\s+(?:(?!(?:FOREIGN|CHECK|UNIQUE)\b)(?P<name>{NAME})\s+)?)?"
+_KINDS = r"(?P<kind>(?:MATERIALIZED\s+)?VIEW|FUNCTION|PROCEDURE|TRIGGER|SEQUENCE|TYPE|DOMAIN)"
 
-_RENAMES_PART = re.compile(
-    r"\s*(?:ALTER\s+(?:TABLE|VIEW|TYPE)\b.*?\b(?:RENAME(?!\s+(?:CONSTRAINT|INDEX|KEY)\b)|CHANGE\b)|RENAME\s+TABLE\b)",
-    re.IGNORECASE | re.DOTALL,
+
+def _patterns(*patterns: tuple[str, str]) -> list[tuple[re.Pattern[str], str]]:
+    return [(re.compile(rf"\s*{each}", re.IGNORECASE | re.DOTALL), call) for each, call in patterns]
+
+
+_OF_TABLE = _patterns(
+    (rf"{_ADD}FOREIGN\s+KEY\b", "create_foreign_key({name!r}, {table!r}, {text!r})"),
+    (rf"{_ADD}(?:CHECK|EXCLUDE)\b", "create_check_constraint({name!r}, {table!r}, {text!r})"),
+    (rf"{_ADD}UNIQUE\b", "create_unique_constraint({name!r}, {table!r})"),
+    (r"ADD\s+(?:CONSTRAINT|PRIMARY|INDEX|KEY|FULLTEXT|SPATIAL)\b", ""),
+    (rf"ADD\s+{_COLUMN}\s", "add_column({table!r}, Column({column!r}, {options}))"),
+    (r"ADD\b", "create_object()"),
+    (rf"DROP\s+FOREIGN\s+KEY\s+{_IF}(?P<name>{NAME})", "drop_constraint({name!r}, {table!r}, 'foreignkey')"),
+    (rf"DROP\s+(?:CONSTRAINT|CHECK)\s+{_IF}(?P<name>{NAME})", "drop_constraint({name!r}, {table!r})"),
+    (rf"DROP\s+(?!(?:{_NO_COLUMN}|PARTITION)\b){_COLUMN}", "drop_column({table!r}, {column!r})"),
+    (rf"ALTER\s+{_COLUMN}\s+SET\s+NOT\s+NULL\b", "alter_column({table!r}, {column!r}, nullable=False)"),
+    (rf"ALTER\s+{_COLUMN}\s+DROP\s+NOT\s+NULL\b", "alter_column({table!r}, {column!r}, nullable=True)"),
+    (rf"ALTER\s+{_COLUMN}\s+DROP\s+DEFAULT\b", "alter_column({table!r}, {column!r}, server_default=None)"),
+    (rf"ALTER\s+{_COLUMN}\s+SET\s+DEFAULT\b", "alter_column({table!r}, {column!r}, server_default='')"),
+    (rf"ALTER\s+{_COLUMN}\s+(?:SET\s+DATA\s+)?TYPE\s+{_TYPE}", "alter_column({table!r}, {column!r}, type_={type})"),
+    (rf"MODIFY\s+{_COLUMN}\s+{_TYPE}", "alter_column({table!r}, {column!r}, type_={type}, {options})"),
+    (
+        rf"CHANGE\s+{_COLUMN}\s+{_NEW}\s+{_TYPE}",
+        "alter_column({table!r}, {column!r}, new_column_name={new!r}, type_={type}, {options})",
+    ),
+    (r"RENAME\s+(?:CONSTRAINT|INDEX|KEY)\b", ""),
+    (rf"RENAME\s+(?:(?:TO|AS)\s+)?{_NEW}\s*\Z", "rename_table({table!r}, {new!r})"),
+    (rf"RENAME\s+{_COLUMN}\s+TO\s+{_NEW}", "alter_column({table!r}, {column!r}, new_column_name={new!r})"),
 )
-_REQUIRES = re.compile(r"\s*ALTER\s+TABLE\b.*\bSET\s+NOT\s+NULL\b", re.IGNORECASE | re.DOTALL)
-# MySQL and MariaDB repeat the whole definition of a column, so this may be about anything in it.
-_MODIFIES = re.compile(r"\s*ALTER\s+TABLE\b.*\bMODIFY\b.*\bNOT\s+NULL\b", re.IGNORECASE | re.DOTALL)
-_ADDS_REQUIRED = re.compile(
-    r"\s*ALTER\s+TABLE\b.*\bADD\s+(?!CONSTRAINT\b|CHECK\b)(?!.*\b(?:DEFAULT|GENERATED|AS|AUTO_INCREMENT|\w*SERIAL)\b)"
-    r".*\bNOT\s+NULL\b",
-    re.IGNORECASE | re.DOTALL,
+_OF_DATABASE = _patterns(
+    (
+        rf"CREATE\s+(?:(?:GLOBAL|LOCAL|UNLOGGED|VIRTUAL)\s+)?(?P<temporary>TEMP\w*\s+)?TABLE\s+{_IF}(?P<table>{NAME})",
+        "create_table({table!r}, temporary={temporary!r})",
+    ),
+    (rf"DROP\s+TABLE\s+{_IF}{_NAMES}", "drop_table({name!r})"),
+    (
+        rf"CREATE\s+UNIQUE\s+INDEX\s+(?:CONCURRENTLY\s+)?{_IF}(?P<name>{NAME})\s+ON\s+(?P<table>{NAME})",
+        "create_index({name!r}, {table!r}, unique=True)",
+    ),
+    (r"CREATE\s+(?:\w+\s+)?INDEX\b", ""),
+    (
+        rf"CREATE\s+(?P<replace>OR\s+REPLACE\s+)?(?:[^\s(]+\s+){{0,3}}?{_KINDS}\s+{_IF}(?P<name>{NAME})",
+        "create_object({kind!r}, {name!r}, {replace!r})",
+    ),
+    (r"(?:CREATE|ALTER\s+\w+\b.*\bADD)\b", "create_object()"),
+    (rf"DROP\s+{_KINDS}\s+{_IF}{_NAMES}", "drop_object({kind!r}, {name!r})"),
+    (
+        rf"ALTER\s+{_KINDS}\s+(?P<name>{NAME})\s+RENAME\b(?:\s+TO\s+{_NEW})?",
+        "rename_object({kind!r}, {name!r}, {new!r})",
+    ),
+    (rf"RENAME\s+TABLE\s+(?P<table>{NAME})\s+TO\s+{_NEW}", "rename_table({table!r}, {new!r})"),
+    (r"(?:WITH\b.*\)\s*)?(?:INSERT|UPDATE|MERGE|REPLACE)\b", "update()"),
 )
-_DROPS_OTHER = re.compile(
-    r"\s*DROP\s+(?P<kind>(?:MATERIALIZED\s+)?VIEW|FUNCTION|PROCEDURE|SEQUENCE|TYPE|DOMAIN)\b", re.IGNORECASE
-)
-_EXPANDS = re.compile(
-    r"\s*(?:(?P<rows>INSERT|UPDATE|MERGE|REPLACE)\b|CREATE\s+(?!(?:UNIQUE\s+)?INDEX\b)|ALTER\s+\w+\b.*\bADD\b)",
-    re.IGNORECASE | re.DOTALL,
-)
+_HAS_VALUE = re.compile(r"\b(?:DEFAULT|GENERATED|AS|AUTO_INCREMENT|\w*SERIAL)\b", re.IGNORECASE)
+_IS_REQUIRED = re.compile(r"\bNOT\s+NULL\b", re.IGNORECASE)
+_TYPES = {
+    "int": "integer",
+    "int2": "smallint",
+    "int4": "integer",
+    "int8": "bigint",
+    "float4": "real",
+    "character": "varchar",
+}
 
 CHANGES_SCHEMA = re.compile(
     r"\s*(?:CREATE|ALTER|DROP|RENAME)\s+(?:(?:OR\s+REPLACE|UNIQUE|UNLOGGED|MATERIALIZED|CONSTRAINT)\s+)*"
@@ -138,40 +192,53 @@ def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
     Tables that the same SQL created earlier, or later replaces by renaming another table, are left out.
     """
     found = list(statements(sql))
-    renames = ((place, _RENAMES.search(each.bare)) for place, each in enumerate(found))
+    for place, name, what in lost_in_statements([each.bare for each in found]):
+        yield name, (what, found[place].text)
+
+
+def lost_in_statements(found: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield the place of each statement that drops or empties objects, and the name and a description of each."""
+    renames = ((place, _RENAMES.search(bare)) for place, bare in enumerate(found))
     replaced = {unquoted(rename["name"]): place for place, rename in renames if rename}
     created: set[str] = set()
-    for place, (bare, statement, _) in enumerate(found):
+    for place, bare in enumerate(found):
         creation = CREATES_TABLE.match(bare)
         if creation:
             created.add(unquoted(creation["name"]))
         for name, what in _lost_in_statement(bare):
             if name not in created and replaced.get(name, -1) < place:
-                yield name, (what, statement)
+                yield place, name, what
 
 
-def effects_of_sql(sql: str) -> Iterator[tuple[str, bool, bool]]:
-    """Yield what SQL does besides removing data.
+def operations_in_sql(bare: str) -> Iterator[str]:
+    """Yield the operations of Alembic that do what a statement does, as calls in Python.
 
-    Each item says what a statement does, whether that may break code that was written before, and whether code that
-    was written for it needs it.
+    ``create_object()``, ``drop_object()``, and ``rename_object()`` stand for what Alembic has no operation for, and
+    ``update()`` for all statements that change rows.
     """
-    created: set[str] = set()
-    for bare, *_ in statements(sql):
-        if creation := CREATES_TABLE.match(bare):
-            created.add(unquoted(creation["name"]))
-        if _RENAMES_PART.match(bare) and not any(re.search(rf"\b{re.escape(name)}\b", bare) for name in created):
-            yield "renames something in SQL", True, True
-        elif _REQUIRES.match(bare):
-            yield "makes a column NOT NULL in SQL", True, False
-        elif _MODIFIES.match(bare):
-            yield "changes a column in SQL", True, True
-        elif _ADDS_REQUIRED.match(bare):
-            yield "adds a column in SQL that must not be NULL and has no default", True, True
-        elif drop := _DROPS_OTHER.match(bare):
-            yield f"drops a {drop['kind'].lower()}", True, False
-        elif expands := _EXPANDS.match(bare):
-            yield CHANGES_ROWS if expands["rows"] else "adds something in SQL", False, True
+    altered = _ALTERED.match(bare)
+    table = altered["table"] if altered else ""
+    for text in _PARTS.findall(bare[altered.end() :]) if altered else [bare]:
+        matches = ((pattern.match(text), call) for pattern, call in (_OF_TABLE if altered else _OF_DATABASE))
+        part, call = next(((part, call) for part, call in matches if part), (None, ""))
+        if part:
+            found = {"table": table, **{key: value or "" for key, value in part.groupdict().items()}}
+            for name in found.pop("names", found.get("name", "")).split(","):
+                yield call.format(**_described(found | {"name": name}, text))
+
+
+def _described(found: dict[str, str], text: str) -> dict[str, str]:
+    """Return what a pattern has found in a statement, as the call in Python needs it."""
+    type_ = found.get("type", "").lower()
+    value = ", server_default=''" if _HAS_VALUE.search(text) else ""
+    return {
+        **dict.fromkeys(("column", "kind", "new", "replace", "temporary"), ""),
+        **{key: unquoted(value) for key, value in found.items()},
+        "kind": " ".join(found.get("kind", "").lower().split()),
+        "type": f"{_TYPES.get(type_, type_)}({found.get('size', '')})",
+        "options": f"nullable={not _IS_REQUIRED.search(text)}{value}",
+        "text": text,
+    }
 
 
 def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:

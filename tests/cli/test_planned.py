@@ -88,6 +88,9 @@ LOSSES: dict[str, tuple[str, list[str]]] = {
         ["drops a column", "drops a table"],
     ),
     "SQL": ("op.execute('TRUNCATE TABLE books')", ["empties the table books"]),
+    "all rows of a table": ("op.execute(sa.delete(sa.table('books')))", ["empties the table books"]),
+    "some rows of a table": ("op.execute(sa.table('books').delete().where(sa.true()))", []),
+    "a table of its own SQL": ("op.execute('CREATE TABLE tmp (id INT)')\nop.execute('DROP TABLE tmp')", []),
     "its own table": ("op.create_table('tmp')\nop.drop_table('tmp')", []),
     "a column called like its own table": (
         "op.create_table('stock')\nop.drop_column('books', 'stock')",

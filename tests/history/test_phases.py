@@ -15,7 +15,6 @@ from ampho.history.revision import Phase, read_revision
 HEAD = "import sqlalchemy as sa\nfrom alembic import op\n\nrevision = 'app_1'\ndown_revision = None\n"
 
 PRE = (
-    "pass",
     "op.create_table('tags', sa.Column('id', sa.Integer(), primary_key=True), sa.Column('name', nullable=False))",
     "op.add_column('posts', sa.Column('body', sa.Text()))",
     "op.add_column('posts', sa.Column('stars', sa.Integer(), nullable=False, server_default='0'))",
@@ -52,6 +51,47 @@ PRE = (
     "op.execute('ALTER TABLE posts MODIFY title TEXT')",
     """op.execute('CREATE TABLE new (id int)')
        op.execute('INSERT INTO new SELECT id FROM old')""",
+    "op.execute('ALTER TABLE posts ALTER COLUMN title TYPE varchar(20)')",
+    "op.execute('ALTER TABLE posts CHANGE title title TEXT, ADD INDEX by_title (title), ADD UNIQUE (slug)')",
+    "op.execute('ALTER TABLE posts RENAME INDEX a TO b')",
+    "op.execute('ALTER TABLE posts ADD (a INT, b INT), ALTER c SET DEFAULT 1')",
+    "op.execute('DELETE FROM posts WHERE id = 1')",
+    "op.execute(posts.delete().where(posts.c.id == 1))",
+    "session.execute(sa.delete(Post).where(Post.id == 1).execution_options(synchronize_session=False))",
+    "session.query(Post).filter_by(id=1).delete(synchronize_session=False)",
+    "session.delete(post)",
+    "old = sa.delete(Post)\nsession.execute(old.where(Post.id == 1))",
+    "sa.Enum('a', name='kinds').create(op.get_bind())",
+    "sa.Index('by_title', posts.c.title).drop(op.get_bind())",
+    "print('Now we', 'drop', 1)",
+    # What is replaced
+    "op.execute('DROP VIEW IF EXISTS latest; CREATE VIEW latest AS SELECT 1')",
+    """op.execute('DROP TRIGGER newest ON posts')
+       op.execute('CREATE OR REPLACE FUNCTION newest() RETURNS TRIGGER AS $$ DROP TABLE a; $$')
+       op.execute('CREATE TRIGGER newest BEFORE INSERT ON posts FOR EACH ROW EXECUTE PROCEDURE newest()')""",
+    "op.execute('CREATE OR REPLACE DEFINER=`root`@`%` VIEW latest AS SELECT 1')",
+    """new = postgresql.ENUM('a', 'b', name='kinds')
+       postgresql.ENUM('a', name='kinds').drop(op.get_bind())
+       new.create(op.get_bind())""",
+    """op.execute("ALTER TYPE kinds RENAME TO old_kinds; CREATE TYPE kinds AS ENUM ('a', 'b')")
+       op.execute('ALTER TABLE posts ALTER kind DROP DEFAULT, ALTER kind TYPE kinds USING kind::text::kinds')
+       op.execute("ALTER TABLE posts ALTER kind SET DEFAULT 'a'; DROP TYPE old_kinds")""",
+    """op.execute('ALTER TABLE "blog"."posts" DROP CONSTRAINT "fk"')
+       op.execute('ALTER TABLE blog.posts ADD CONSTRAINT fk FOREIGN KEY (a, b) REFERENCES c ON DELETE CASCADE')""",
+    "op.execute('ALTER TABLE posts DROP FOREIGN KEY fk, ADD FOREIGN KEY (a) REFERENCES c (a)')",
+    """op.drop_constraint(op.f('fk_posts_author_id'), 'posts')
+       op.create_foreign_key(None, 'posts', 'authors', ['author_id'], ['id'])""",
+    """op.execute('CREATE TABLE new_posts (id int)')
+       op.execute('DROP TABLE posts')
+       op.execute('ALTER TABLE new_posts RENAME TO posts')""",
+    """op.create_table('tags', sa.Column('id', sa.Integer()))
+       op.execute('ALTER TABLE tags ADD CONSTRAINT positive CHECK (id > 0)')""",
+    """op.create_table('tags', sa.Column('id', sa.Integer()))
+       restrict()
+
+def restrict():
+    op.execute('ALTER TABLE tags ADD CONSTRAINT positive CHECK (id > 0)')""",
+    "op.execute('ALTER TABLE posts ADD stars INT; ALTER TABLE posts ADD CHECK (stars IN (1, (2)))')",
 )
 POST = {
     "op.drop_table('posts')": "drops the table posts",
@@ -59,9 +99,9 @@ POST = {
     "op.execute('DROP TABLE posts')": "drops the table posts",
     "op.execute('ALTER TABLE posts DROP COLUMN title')": "drops the column title",
     "op.execute('DELETE FROM posts')": "empties the table posts",
-    "op.execute('DROP VIEW latest')": "drops a view",
-    "op.execute('DROP MATERIALIZED VIEW latest')": "drops a materialized view",
-    "op.execute('ALTER TABLE posts ALTER COLUMN title SET NOT NULL')": "makes a column NOT NULL in SQL",
+    "op.execute('DROP VIEW latest')": "drops the view latest",
+    "op.execute('DROP MATERIALIZED VIEW latest')": "drops the materialized view latest",
+    "op.execute('ALTER TABLE posts ALTER COLUMN title SET NOT NULL')": "makes the column title NOT NULL",
     "op.alter_column('posts', 'title', nullable=False)": "makes the column title NOT NULL",
     "op.alter_column('posts', column, nullable=False)": "makes a column NOT NULL",
     "op.alter_column('posts', 'title', existing_type=sa.String(40), type_=sa.String(20))": "limits the column title to"
@@ -84,13 +124,50 @@ POST = {
     "with op.batch_alter_table('posts') as batch:\n    batch.alter_column('title', nullable=False)": "makes the column"
     " title NOT NULL",
     "clean()\n\ndef clean():\n    op.drop_table('posts')": "drops the table posts",
+    "op.execute('ALTER TABLE posts ADD CONSTRAINT fk FOREIGN KEY (a) REFERENCES b (a)')": "adds the constraint fk",
+    'op.execute(text(\'alter table only "my blog"."posts" add check (stars in (1, 2))\'))': "adds a constraint",
+    "op.execute('ALTER TABLE posts ADD CONSTRAINT \"no\" EXCLUDE USING gist (room WITH =)')": "adds the constraint no",
+    "op.execute('ALTER TABLE IF EXISTS posts ADD INDEX a (b), ALTER title DROP DEFAULT')": "drops the default of the"
+    " column title",
+    "op.execute('''\n    -- Why\n    SELECT 1; /* and */\n    TRUNCATE posts''')": "empties the table posts",
+    "op.execute('DROP TYPE IF EXISTS blog.kinds')": "drops the type kinds",
+    "op.execute('DROP TRIGGER newest ON posts')": "drops the trigger newest",
+    "op.execute(sa.delete(sa.table('posts')))": "empties the table posts",
+    "posts = sa.table('posts')\nop.get_bind().execute(posts.delete())": "empties the table posts",
+    "session.query(Post).delete()": "empties a table",
+    "delete(SQL)": "empties a table",
+    "sa.Enum(name='kinds').drop(op.get_bind())": "drops the type kinds",
+    "kinds = sa.Enum(Kinds)\nkinds.drop(op.get_bind(), checkfirst=True)": "drops the type kinds",
+    "sa.Table('posts', sa.MetaData()).drop(op.get_bind())": "drops the table posts",
+    "Post.__table__.drop(op.get_bind())": "drops a table",
+    "Base.metadata.drop_all(op.get_bind())": "drops a table",
+    "op.execute(SQL)\n\nSQL = 'DROP TABLE posts'": "drops the table posts",
+    "for each in SQL:\n    op.execute(each)\n\nTABLE = 'posts'\nSQL = [f'DROP TABLE {TABLE}']": "drops the table posts",
+    "op.drop_column(TABLE, COLUMN)\n\nTABLE = COLUMN = 'a'\nCOLUMN: str = 'title'": "drops a column",
+    "op.execute('DROP VIEW latest')\nop.drop_column('posts', 'a')\nop.execute('CREATE VIEW latest AS SELECT 1')": (
+        "drops the column a"
+    ),
+    "op.execute('CREATE TEMPORARY TABLE ids (id int)')\nop.drop_column('posts', 'a')": "drops the column a",
+    "op.create_table('ids')\nop.drop_column('posts', 'a')\nop.drop_table('ids')": "drops the column a",
+    "op.drop_constraint('fk', 'posts')\nop.alter_column('posts', 'a', nullable=False)\n"
+    "op.create_foreign_key('fk', 'posts', 'authors', ['a'], ['id'])": "makes the column a NOT NULL",
 }
 CONFLICTS = {
     "op.rename_table('posts', 'articles')": "renames the table posts",
     "op.alter_column('posts', 'title', new_column_name='name')": "renames the column title",
-    "op.execute('ALTER TABLE posts RENAME COLUMN title TO name')": "renames something in SQL",
-    "op.execute('ALTER TABLE posts CHANGE title name TEXT')": "renames something in SQL",
-    "op.execute('RENAME TABLE posts TO articles')": "renames something in SQL",
+    "op.execute('ALTER TABLE posts RENAME COLUMN title TO name')": "renames the column title",
+    "op.execute('ALTER TABLE posts CHANGE title name TEXT')": "renames the column title",
+    "op.execute('ALTER TABLE posts RENAME TO articles')": "renames the table posts",
+    "op.execute('RENAME TABLE posts TO articles')": "renames the table posts",
+    "op.execute('ALTER VIEW latest RENAME TO newest')": "renames the view latest",
+    "op.execute(\"ALTER TYPE kinds RENAME VALUE 'a' TO 'b'\")": "renames the type kinds",
+    "op.execute('CREATE EXTENSION hstore')\nop.drop_column('posts', 'a')": "adds something in SQL",
+    "op.execute('CREATE UNIQUE INDEX i ON posts (b)')\nop.drop_column('posts', 'a')": "adds the unique index i",
+    "op.execute('CREATE OR REPLACE VIEW latest AS SELECT 1')\nop.drop_column('posts', 'a')\n\n"
+    "def downgrade():\n    op.execute('DROP VIEW latest')": "creates the view latest",
+    "op.execute('WITH b AS (SELECT 1) UPDATE posts SET c = 1')\nop.drop_column('posts', 'a')": "changes rows",
+    "op.drop_constraint('fk', 'posts')\nop.alter_column('posts', 'a', nullable=False)\n"
+    "op.create_foreign_key('fk', 'posts', 'b', ['a'], ['id'], ondelete='CASCADE')": "changes the constraint fk",
     "op.add_column('posts', sa.Column('stars', sa.Integer(), nullable=False))": "adds the column stars that must not be"
     " NULL and has no default",
     "op.drop_column('posts', 'a')\nop.add_column('posts', sa.Column('b', sa.Text()))": "adds the column b",
@@ -108,10 +185,9 @@ CONFLICTS = {
     "op.alter_column('posts', 'a', existing_type=sa.Integer(), type_=sa.String())": "changes the type of the column a",
     "op.add_column('posts', sa.Column('b', sa.Integer(), nullable=False, server_default='0'))\n"
     "op.alter_column('posts', 'b', server_default=None)": "adds the column b",
-    "op.execute('ALTER TABLE posts MODIFY b VARCHAR(9) NOT NULL')": "changes a column in SQL",
-    "op.execute('ALTER TABLE posts ADD b INT NOT NULL')": "adds a column in SQL that must not be NULL and has no"
-    " default",
-    "op.execute('CREATE VIEW latest AS SELECT 1')\nop.drop_column('posts', 'a')": "adds something in SQL",
+    "op.execute('ALTER TABLE posts MODIFY b VARCHAR(9) NOT NULL')": "changes the type of the column b",
+    "op.execute('ALTER TABLE posts ADD b INT NOT NULL')": "adds the column b that must not be NULL and has no default",
+    "op.execute('CREATE VIEW latest AS SELECT 1')\nop.drop_column('posts', 'a')": "creates the view latest",
     "op.alter_column('posts', 'a', existing_type=sa.String(20), type_=sa.Text())\nop.drop_column('posts', 'b')": (
         "changes the type of the column a"
     ),
@@ -131,7 +207,7 @@ def placed(folder: Path, body: str, head: str = HEAD, **overrides: Phase) -> Pla
 
 @pytest.mark.parametrize("body", PRE)
 def test_what_the_old_release_does_not_notice_is_pre(tmp_path: Path, body: str) -> None:
-    assert placed(tmp_path, body) == Placement(Phase.PRE, is_neutral=body == "pass")
+    assert placed(tmp_path, body) == Placement(Phase.PRE)
 
 
 @pytest.mark.parametrize("body", POST)
@@ -182,6 +258,70 @@ def test_a_file_that_cannot_be_parsed_is_pre(tmp_path: Path) -> None:
     assert Phases({}).of(revision).phase is Phase.PRE
     Path(revision.file).unlink()
     assert Phases({}).of(read_revision(write(tmp_path, "op.drop_table(1)", name="b.py"), "app")).phase is Phase.POST
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "pass",
+        '"""Merge the heads (again)."""',
+        "'''Drop (nothing).'''\n# Only (a merge)\nreturn",
+        "'One (1).'\n...\n\ndef downgrade():\n    op.drop_table('posts')",
+    ],
+)
+def test_an_upgrade_that_does_nothing_may_run_in_either_phase(tmp_path: Path, body: str) -> None:
+    assert placed(tmp_path, body) == Placement(Phase.PRE, is_neutral=True)
+
+
+def test_an_upgrade_that_does_something_belongs_to_a_phase(tmp_path: Path) -> None:
+    for body in ('"""One."""\nfill()', "return fill", "import ampho"):
+        assert not placed(tmp_path, body).is_neutral
+
+
+BEFORE = {
+    ("op.execute('ALTER TABLE posts ALTER title TYPE {}')", "character varying(20)", "varchar(40)"): "limits the column"
+    " title to 20 characters, so that longer values are cut off or rejected",
+    ("op.execute('ALTER TABLE posts ALTER title TYPE {}')", "varchar(40)", "varchar(20)"): "",
+    ("op.execute('ALTER TABLE posts ALTER price SET DATA TYPE {}')", "numeric(9, 2)", "numeric(11, 2)"): "limits the"
+    " column price to smaller numbers",
+    ("op.execute('ALTER TABLE posts MODIFY stars {} NOT NULL')", "int", "bigint"): "limits the column stars to smaller"
+    " numbers",
+    ("op.execute('ALTER TABLE posts MODIFY stars {} NOT NULL')", "bigint", "int"): "",
+    ("op.alter_column('posts', 'title', nullable=False, type_={})", "sa.String(40)", "sa.String(20)"): "",
+    ("op.alter_column('posts', 'title', {})", "nullable=False", "nullable=True"): "makes the column title NOT NULL",
+    ("op.alter_column('posts', 'stars', type_={})", "sa.Integer()", "sa.String()"): "converts the text in the column"
+    " stars to INTEGER, where text that is not a number becomes 0",
+    (
+        "op.drop_constraint('c', 'posts')\nop.create_check_constraint('c', 'posts', \"kind IN ({})\")",
+        "'a', 'b'",
+        "'a'",
+    ): "",
+    (
+        "op.drop_constraint('c', 'posts')\nop.create_check_constraint('c', 'posts', \"kind IN ({})\")",
+        "'a'",
+        "'a', 'b'",
+    ): ("adds the constraint c"),
+    ("op.drop_constraint('ck_posts_c', 'posts')\nop.create_check_constraint('c', 'posts', 'stars {}')", "< 6", "< 5"): (
+        "adds the constraint c"
+    ),
+    (
+        "op.execute('ALTER TABLE posts DROP CONSTRAINT c, ADD CONSTRAINT c CHECK (kind = ANY (ARRAY[{}]))')",
+        "1, 2, 3",
+        "1, 2",
+    ): "",
+    (
+        "op.execute('ALTER TABLE posts DROP CONSTRAINT c, ADD CONSTRAINT c CHECK (kind NOT IN ({}))')",
+        "1, 2, 3",
+        "1, 2",
+    ): "adds the constraint c",
+}
+
+
+@pytest.mark.parametrize("change", BEFORE)
+def test_the_downgrade_tells_what_was_there_before(tmp_path: Path, change: tuple[str, str, str]) -> None:
+    code, new, old = change
+    found = placed(tmp_path, f"{code.format(new)}\n\ndef downgrade():\n{indent(code.format(old), '    ')}")
+    assert found.reason == BEFORE[change]
 
 
 def test_a_column_that_must_not_be_null_is_needed_until_it_is_let_be_null(tmp_path: Path) -> None:
