@@ -8,6 +8,7 @@ from servers import Database
 from store import Store, open_store
 
 from ampho.history.revision import Phase, Revision
+from ampho.revise.autogenerate.operations.describe import Change, briefly
 
 BEFORE = """
 class Author(db.Model):
@@ -273,3 +274,17 @@ def test_a_later_revision_depends_on_the_part_in_phase_pre(project: Project, dat
     store.run("db-down", "base", "--yes")
     store.run("db-up", "--phase", "pre")
     assert post.id in store.run("db-status", "--all").stdout
+
+
+def test_a_few_words_about_changes() -> None:
+    fill = Change("~", "column", "users.age", "existing rows get 0")
+    said = {
+        "": [],
+        "fill users.age": [fill],
+        "make users.age NOT NULL and 1 more": [fill, Change("~", "column", "users.age", "NOT NULL")],
+        "change users.age": [Change("~", "column", "users.age", "INTEGER -> BIGINT")],
+        "rename users.age -> years": [Change("~", "column", "users.age -> years")],
+        "drop index users.ix_age and 1 more": [Change("-", "index", "users.ix_age"), fill],
+        "CREATE EXTENSION citext": [Change("~", "SQL", "CREATE EXTENSION citext")],
+    }
+    assert {words: briefly(changes) for words, changes in said.items()} == {words: words for words in said}
