@@ -142,8 +142,8 @@ class Backfill:
 
     @property
     def continued_by(self) -> str:
-        """The command that continues the backfill."""
-        return f"ampho db-up {self.revision}" if self.direction == "upgrade" else "ampho db-down"
+        """The command that continues the backfill, in quotation marks."""
+        return f"'ampho db-up {self.revision}'" if self.direction == "upgrade" else "'ampho db-down'"
 
     def __str__(self) -> str:
         return f"backfill of {self.table}: {self.rows:,} rows done"

@@ -101,10 +101,12 @@ def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], t
     if not _DANGER.search(part_of(source, name)) and _OPERATIONS not in source:
         return (), (), False
     try:
-        defined = functions(source)
+        return _dangers_of(list(reachable(functions(source), name)), source, dialect)
     except RecursionError:  # nested too deeply
         return (), (), False
-    reached = list(reachable(defined, name))
+
+
+def _dangers_of(reached: list[Function], source: bytes, dialect: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function))
     changed = converted_in_code if dialect == "sqlite" else narrowed_in_code
     lost |= dict.fromkeys(what for function in reached for what in changed(function))

@@ -270,7 +270,7 @@ def check_direction(journal: Journal, direction: str) -> None:
         if entry.direction != direction and (stopped := journal.stopped(entry)):
             raise UnfinishedRevisionError(
                 f"The {entry.direction} of {entry.revision} of {entry.package} has stopped in a backfill ({stopped})."
-                f" Continue it with '{stopped.continued_by}', or mark the revision with 'ampho db-resolve"
+                f" Continue it with {stopped.continued_by}, or mark the revision with 'ampho db-resolve"
                 f" {entry.revision} --applied' or '--not-applied', which discards its progress.",
                 revision=entry.revision,
                 package=entry.package,

@@ -275,7 +275,7 @@ class RunningStep:
         if self.stopped is None:
             return ""
         kept = f"The {self.stopped.rows:,} rows that its backfill of {self.stopped.table} has changed stay"
-        return f" {kept}, and '{self.stopped.continued_by}' continues from there."
+        return f" {kept}, and {self.stopped.continued_by} continues from there."
 
     def note_backfill(self, interruption: BaseException) -> None:
         """Add a note about the backfill that the next run continues to an exception such as ``KeyboardInterrupt``."""

@@ -83,7 +83,7 @@ def remarks_on(state: CurrentState | DatabaseStatus) -> Iterator[str]:
         yield f"{what}, and mark it as applied or not applied with 'ampho db-resolve'."
     for backfill in state.backfills:
         what = f"The {backfill.direction} of {backfill.revision} is running, or was interrupted, in its {backfill}"
-        yield f"{what}. If it is not running, '{backfill.continued_by}' continues it."
+        yield f"{what}. If it is not running, {backfill.continued_by} continues it."
     if state.uncertain:
         yield "No record says what the missing revisions depend on, so some pending revisions may already be applied."
 
