@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ampho.errors import AmphoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import CodeType, FrameType, TracebackType
+
+ExceptionT = TypeVar("ExceptionT", bound=BaseException)
 
 MALFORMED_URL = (
     "the database URL is malformed: percent-encode the special characters of its user and password, "
@@ -216,10 +218,11 @@ def notes(exc: BaseException) -> str:
     return " ".join(getattr(exc, "__notes__", ()))
 
 
-def copy_notes(source: BaseException, target: BaseException) -> None:
-    """Add the notes of an exception to one that is raised in its place."""
+def with_notes_of(source: BaseException, target: ExceptionT) -> ExceptionT:
+    """Return an exception that is raised in place of another one, with the notes of that one."""
     if source is not target and (found := notes(source)):
         target.add_note(found)
+    return target
 
 
 def describe_warning(warning: Warning | str, category: type[Warning], file: str, line: int) -> str:

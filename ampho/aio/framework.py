@@ -12,7 +12,7 @@ import anyio
 from sqlalchemy import event
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from ampho._text import copy_notes
+from ampho._text import with_notes_of
 from ampho.database.exclusive import exclusive
 from ampho.running import Framework
 from ampho.settings import DEFAULT_DATABASE
@@ -150,7 +150,7 @@ async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
         try:
             task.exception()  # otherwise, asyncio logs that the exception was never retrieved
         except asyncio.CancelledError as ended:
-            copy_notes(ended, cancelled)
+            with_notes_of(ended, cancelled)
         raise
 
 

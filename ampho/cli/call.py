@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import click
 
-from ampho._text import copy_notes, describe, with_hint
+from ampho._text import describe, with_hint, with_notes_of
 from ampho.cli.json import UPDATED
 from ampho.cli.lines import warn
 from ampho.commands import Commands
@@ -138,9 +138,8 @@ class _Interruptible:
         except asyncio.CancelledError as exc:
             if self._kind is None:
                 raise
-            interruption = self._kind()
-            copy_notes(exc, interruption)
-            raise interruption from None
+            # A variable with the new exception would keep the frames of its traceback, and thus connections, alive.
+            raise with_notes_of(exc, self._kind()) from None
 
     def end(self, kind: type[KeyboardInterrupt]) -> None:
         """Cancel the work at the first signal. A second Ctrl-C does not wait for the cleanup."""
