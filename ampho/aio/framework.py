@@ -150,7 +150,8 @@ async def finish(work: Awaitable[T], *, cancels: bool = False) -> T:
         try:
             task.exception()  # otherwise, asyncio logs that the exception was never retrieved
         except asyncio.CancelledError as ended:
-            with_notes_of(ended, cancelled)
+            # Its frames have to live as long as the command: the generators in them cannot be closed here.
+            raise with_notes_of(ended, cancelled) from ended
         raise
 
 
