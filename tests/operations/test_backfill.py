@@ -673,7 +673,7 @@ for number in range(1, 41):
 
 
 NO_KEYS = {
-    'sa.Column("id", sa.Float, primary_key=True, autoincrement=False)': "id of the table t cannot be compared exactly, because it is a",
+    'sa.Column("id", sa.Float, primary_key=True, autoincrement=False)': "of the table t cannot be compared exactly",
     'sa.Column("id", sa.Integer)': "the table t has no primary key. Pass key= with columns that are unique",
     'sa.Column("id", sa.Time, primary_key=True)': "cannot be recorded. Pass key= with columns of another type",
 }
