@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from itertools import count
 from typing import Any
 
@@ -123,6 +124,7 @@ def test_the_operations_do_what_those_of_alembic_do(project: Project, database: 
 TYPES_AND_TIMEOUTS = {"require-statement-timeout", "require-lock-timeout", "prefer-text-field", "prefer-timestamp-tz"}
 
 
+@pytest.mark.skipif(version("squawk-cli").startswith("2.0."), reason="this squawk has fewer rules")
 @pytest.mark.drivers("postgresql+psycopg")
 def test_squawk_finds_nothing_in_the_sql_of_the_operations(project: Project, database: Database) -> None:
     rules = {}
