@@ -9,7 +9,7 @@ from copy import deepcopy
 from math import inf, nan
 from typing import TypeAlias
 
-from ampho.history.sql import CHANGES_SCHEMA, lost_in_statements, statements
+from ampho.history.sql import CHANGES_SCHEMA, executed, lost_in_statements
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -92,7 +92,7 @@ def changes_schema(function: ast.stmt | None, *, in_sql: bool = False) -> bool:
         or (
             in_sql
             and isinstance(node, ast.expr)
-            and any(CHANGES_SCHEMA.match(each.bare) for each in statements(text_of(node)))
+            and any(CHANGES_SCHEMA.match(each.bare) for each in executed(text_of(node)))
         )
         for node in parts_of(function)
     )
@@ -174,20 +174,20 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
     if not isinstance(function, Function):
         return
     created, nodes = created_in(function), [node for node in parts_of(function) if isinstance(node, ast.expr)]
-    deletes = any(isinstance(node, ast.Call) and called(node) in ("delete", "drop") for node in nodes)
+    deletes = any(isinstance(node, ast.Call) and called(node) in ("delete", "drop", "DropTable") for node in nodes)
     assigned, limited = (assigned_in(function), _limited(function)) if deletes else ({}, set[int]())
-    executed: list[tuple[ast.expr, str]] = []
+    found: list[tuple[ast.expr, str]] = []
     for node in nodes:
         if isinstance(node, ast.Call) and id(node) not in limited and (lost := _lost_by(node, created, assigned)):
             verb, kind, name = lost
             if kind == "column" or not columns_only:
                 yield name, Described.at(node, f"{verb} {named(kind, name)}")
         elif not columns_only and (sql := text_of(node)):
-            executed += [(node, statement.bare) for statement in statements(sql)]
+            found += [(node, statement.bare) for statement in executed(sql)]
     lines = {name: line for (name, _), line in created.items()}
-    for place, name, what in lost_in_statements([bare for _, bare in executed]):
-        if lines.get(name, inf) >= executed[place][0].lineno:
-            yield name, Described.at(executed[place][0], what)
+    for place, name, what in lost_in_statements([bare for _, bare in found]):
+        if lines.get(name, inf) >= found[place][0].lineno:
+            yield name, Described.at(found[place][0], what)
 
 
 def _lost_by(
@@ -205,8 +205,8 @@ def _lost_by(
             return ("drops", "table", name[0]) if created.get(name, call.lineno) >= call.lineno else None
         case "drop" if of and (table := table_of(of, assigned)) is not None:
             return "drops", "table", table
-        case "drop_all" if of:
-            return "drops", "table", ""
+        case "drop_all" | "DropTable" as verb if of or verb == "DropTable":
+            return "drops", "table", (table_of(call.args[0], assigned) if call.args else "") or ""
     return None
 
 

@@ -35,7 +35,7 @@ from ampho.history.losses import (
 )
 from ampho.history.required import batches, has_value, is_false
 from ampho.history.revision import Phase, Revision
-from ampho.history.sql import operations_in_sql, statements
+from ampho.history.sql import executed, operations_in_sql
 
 Effect: TypeAlias = tuple[str, bool, bool]
 """What a function does, whether that may break the old release, and whether the new release needs it."""
@@ -48,7 +48,7 @@ _IDLE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _SUSPECT = re.compile(
-    rb"drop|truncate|delete\s*(?:from|\()|rename|alter_column|alter\s|create_(?:foreign_key|(?:check|exclude)_constraint)"
+    rb"drop|truncate|detach|revoke|delete\s*(?:from|\()|rename|alter_column|alter\s|create_(?:foreign_key|(?:check|exclude)_constraint)"
     rb"|add_column.*?nullable\s*=\s*False",
     re.IGNORECASE | re.DOTALL,
 )
@@ -181,7 +181,7 @@ def _operations(function: Function) -> Iterator[_Operation]:
             yield _Operation(node, _table(node) if batch is None else batch, 1 if batch is None else 0)
             equal = _of_type(node, function) if called(node) in ("create", "drop") else ""
         elif sql := text_of(node):
-            equal = "\n".join(call for bare, *_ in statements(sql) for call in operations_in_sql(bare))
+            equal = "\n".join(call for bare, *_ in executed(sql) for call in operations_in_sql(bare))
         for line in ast.parse(equal).body if equal else ():
             if isinstance(line, ast.Expr) and isinstance(line.value, ast.Call):
                 yield _Operation(line.value, _table(line.value), 1)
@@ -255,6 +255,8 @@ class _Changes:
                 yield f"creates {named(kind, name)}", False, True
             case "drop_table":
                 self._dropped.discard(thing)
+            case "restrict_access" if ("table", table) not in self._created:
+                yield f"restricts access to {named('table', table)}", True, False
             case "drop_object" if thing not in self._created:
                 yield f"drops {named(string(argument(call, '', 0)), name)}", True, False
             case "rename_table" | "rename_object" if thing not in self._created:

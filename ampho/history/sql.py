@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from keyword import iskeyword
 from typing import NamedTuple
 
 _COMMENT = r"--[^\n]*|/\*.*?(?:\*/|\Z)"
@@ -34,11 +35,12 @@ NAME = r"""(?:"[^"]*"|`[^`]*`|\[[^\]]*\]|[^\s;(),"`\[])+"""
 _NAMES = rf"(?P<names>{NAME}(?:\s*,\s*{NAME})*)"
 _DROPS = re.compile(rf"\s*DROP\s+(?P<kind>TABLE|SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?{_NAMES}", re.IGNORECASE)
 _EMPTIES = re.compile(
-    rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|DELETE\s+FROM(?:\s+ONLY)?(?!.*\bWHERE\b(?!\s+(?:1\s*=\s*1|1|TRUE)\s*\Z)))"
+    rf"\s*(?:TRUNCATE(?:\s+TABLE)?(?:\s+ONLY)?|(?:WITH\b.*\)\s*)?DELETE\s+FROM(?:\s+ONLY)?(?!.*\bWHERE\b(?!\s+(?:1\s*=\s*1|1|TRUE)\s*\Z)))"
     rf"\s+{_NAMES}",
     re.IGNORECASE | re.DOTALL,
 )
-_ALTERS = re.compile(r"\s*ALTER\s+TABLE\s", re.IGNORECASE)
+_ALTER_TABLE = r"\s*ALTER\s+(?:(?:ONLINE|IGNORE|FOREIGN)\s+)*TABLE\s"
+_ALTERS = re.compile(_ALTER_TABLE, re.IGNORECASE)
 _NO_COLUMN = "CONSTRAINT|PRIMARY|FOREIGN|INDEX|KEY|CHECK|NOT|DEFAULT|IDENTITY|EXPRESSION|SYSTEM|TABLE"
 _DROPS_PART = re.compile(
     rf"\bDROP\s+(?:(?P<kind>COLUMN|PARTITION)\s+|(?!(?:{_NO_COLUMN}|COLUMN|PARTITION)\b))(?:IF\s+EXISTS\s+)?"
@@ -56,12 +58,15 @@ _NESTED = rf"\((?:[^()]|{_FLAT})*\)"
 _DEEP = rf"\((?:[^()]|{_NESTED})*\)"
 _PARTS = re.compile(rf"(?:[^,()]|\((?:[^()]|{_DEEP})*\))+")
 _IF = r"(?:IF\s+(?:NOT\s+)?EXISTS\s+)?"
-_ALTERED = re.compile(rf"\s*ALTER\s+TABLE\s+{_IF}(?:ONLY\s+)?(?P<table>{NAME})", re.IGNORECASE)
+_ALTERED = re.compile(rf"{_ALTER_TABLE}\s*{_IF}(?:ONLY\s+)?(?P<table>{NAME})", re.IGNORECASE)
 _TYPE = r"(?P<type>[a-z_]\w*)(?:\s+(?:VARYING|PRECISION)\b)?(?:\s*\((?P<size>[\d\s,]*)\))?"
 _COLUMN = rf"(?:COLUMN\s+)?{_IF}(?P<column>{NAME})"
 _NEW = rf"(?P<new>{NAME})"
 _ADD = rf"ADD\s+(?:CONSTRAINT\s+(?:(?!(?:FOREIGN|CHECK|UNIQUE)\b)(?P<name>{NAME})\s+)?)?"
-_KINDS = r"(?P<kind>(?:MATERIALIZED\s+)?VIEW|FUNCTION|PROCEDURE|TRIGGER|SEQUENCE|TYPE|DOMAIN)"
+_KINDS = (
+    r"(?P<kind>(?:MATERIALIZED\s+)?VIEW|FUNCTION|PROCEDURE|ROUTINE|AGGREGATE|TRIGGER|EVENT|RULE|POLICY|SEQUENCE|TYPE|DOMAIN"
+    r"|EXTENSION|SCHEMA|FOREIGN\s+TABLE|COLLATION|SERVER|ROLE)"
+)
 
 
 def _patterns(*patterns: tuple[str, str]) -> list[tuple[re.Pattern[str], str]]:
@@ -80,7 +85,7 @@ _OF_TABLE = _patterns(
     (rf"DROP\s+(?!(?:{_NO_COLUMN}|PARTITION)\b){_COLUMN}", "drop_column({table!r}, {column!r})"),
     (rf"ALTER\s+{_COLUMN}\s+SET\s+NOT\s+NULL\b", "alter_column({table!r}, {column!r}, nullable=False)"),
     (rf"ALTER\s+{_COLUMN}\s+DROP\s+NOT\s+NULL\b", "alter_column({table!r}, {column!r}, nullable=True)"),
-    (rf"ALTER\s+{_COLUMN}\s+DROP\s+DEFAULT\b", "alter_column({table!r}, {column!r}, server_default=None)"),
+    (rf"ALTER\s+{_COLUMN}\s+DROP\s+(?:DEFAULT|IDENTITY)\b", "alter_column({table!r}, {column!r}, server_default=None)"),
     (rf"ALTER\s+{_COLUMN}\s+SET\s+DEFAULT\b", "alter_column({table!r}, {column!r}, server_default='')"),
     (rf"ALTER\s+{_COLUMN}\s+(?:SET\s+DATA\s+)?TYPE\s+{_TYPE}", "alter_column({table!r}, {column!r}, type_={type})"),
     (rf"MODIFY\s+{_COLUMN}\s+{_TYPE}", "alter_column({table!r}, {column!r}, type_={type}, {options})"),
@@ -88,7 +93,10 @@ _OF_TABLE = _patterns(
         rf"CHANGE\s+{_COLUMN}\s+{_NEW}\s+{_TYPE}",
         "alter_column({table!r}, {column!r}, new_column_name={new!r}, type_={type}, {options})",
     ),
+    (rf"DETACH\s+PARTITION\s+(?P<name>{NAME})", "drop_object('partition', {name!r})"),
+    (r"(?:ENABLE|FORCE)\s+ROW\s+LEVEL\s+SECURITY\b", "restrict_access({table!r})"),
     (r"RENAME\s+(?:CONSTRAINT|INDEX|KEY)\b", ""),
+    (rf"SET\s+SCHEMA\s+{_NEW}", "rename_table({table!r}, {new!r})"),
     (rf"RENAME\s+(?:(?:TO|AS)\s+)?{_NEW}\s*\Z", "rename_table({table!r}, {new!r})"),
     (rf"RENAME\s+{_COLUMN}\s+TO\s+{_NEW}", "alter_column({table!r}, {column!r}, new_column_name={new!r})"),
 )
@@ -107,15 +115,21 @@ _OF_DATABASE = _patterns(
         rf"CREATE\s+(?P<replace>OR\s+REPLACE\s+)?(?:[^\s(]+\s+){{0,3}}?{_KINDS}\s+{_IF}(?P<name>{NAME})",
         "create_object({kind!r}, {name!r}, {replace!r})",
     ),
+    (
+        rf"ALTER\s+DOMAIN\s+(?P<table>{NAME})\s+(?:{_ADD}CHECK|SET\s+NOT\s+NULL)\b",
+        "create_check_constraint({name!r}, {table!r}, {text!r})",
+    ),
     (r"(?:CREATE|ALTER\s+\w+\b.*\bADD)\b", "create_object()"),
     (rf"DROP\s+{_KINDS}\s+{_IF}{_NAMES}", "drop_object({kind!r}, {name!r})"),
     (
-        rf"ALTER\s+{_KINDS}\s+(?P<name>{NAME})\s+RENAME\b(?:\s+TO\s+{_NEW})?",
+        rf"ALTER\s+{_KINDS}\s+(?P<name>{NAME})\s+(?:RENAME|SET\s+SCHEMA)\b(?:\s+TO\s+{_NEW})?",
         "rename_object({kind!r}, {name!r}, {new!r})",
     ),
+    (rf"REVOKE\s.*\sON\s+(?:TABLE\s+)?(?P<table>{NAME})\s.*\bFROM\b", "restrict_access({table!r})"),
     (rf"RENAME\s+TABLE\s+(?P<table>{NAME})\s+TO\s+{_NEW}", "rename_table({table!r}, {new!r})"),
     (r"(?:WITH\b.*\)\s*)?(?:INSERT|UPDATE|MERGE|REPLACE)\b", "update()"),
 )
+_PARENTHESES = re.compile(_DEEP)
 _HAS_VALUE = re.compile(r"\b(?:DEFAULT|GENERATED|AS|AUTO_INCREMENT|\w*SERIAL)\b", re.IGNORECASE)
 _IS_REQUIRED = re.compile(r"\bNOT\s+NULL\b", re.IGNORECASE)
 _TYPES = {
@@ -126,6 +140,14 @@ _TYPES = {
     "float4": "real",
     "character": "varchar",
 }
+
+# An anonymous block of PostgreSQL, the words in it before a statement, and the SQL that it executes as text
+_BEGINS_BLOCK = re.compile(r"\s*DO\b", re.IGNORECASE)
+_BLOCK = re.compile(
+    rf"\bDO\b.*?(?:\$(?P<tag>\w*)\$(?P<body>.*)\$(?P=tag)\$|(?P<text>{_TEXT}))", re.IGNORECASE | re.DOTALL
+)
+_BEFORE_STATEMENT = re.compile(r"\b(?:BEGIN|THEN|ELSE|LOOP)\b", re.IGNORECASE)
+_EXECUTED = re.compile(rf"\bEXECUTE\s+(?:format\s*\(\s*)?(?P<text>{_TEXT})", re.IGNORECASE | re.DOTALL)
 
 CHANGES_SCHEMA = re.compile(
     r"\s*(?:CREATE|ALTER|DROP|RENAME)\s+(?:(?:OR\s+REPLACE|UNIQUE|UNLOGGED|MATERIALIZED|CONSTRAINT)\s+)*"
@@ -191,7 +213,7 @@ def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
 
     Tables that the same SQL created earlier, or later replaces by renaming another table, are left out.
     """
-    found = list(statements(sql))
+    found = list(executed(sql))
     for place, name, what in lost_in_statements([each.bare for each in found]):
         yield name, (what, found[place].text)
 
@@ -213,8 +235,8 @@ def lost_in_statements(found: Sequence[str]) -> Iterator[tuple[int, str, str]]:
 def operations_in_sql(bare: str) -> Iterator[str]:
     """Yield the operations of Alembic that do what a statement does, as calls in Python.
 
-    ``create_object()``, ``drop_object()``, and ``rename_object()`` stand for what Alembic has no operation for, and
-    ``update()`` for all statements that change rows.
+    ``create_object()``, ``drop_object()``, ``rename_object()``, and ``restrict_access()`` stand for what Alembic has no
+    operation for, and ``update()`` for all statements that change rows.
     """
     altered = _ALTERED.match(bare)
     table = altered["table"] if altered else ""
@@ -230,13 +252,15 @@ def operations_in_sql(bare: str) -> Iterator[str]:
 def _described(found: dict[str, str], text: str) -> dict[str, str]:
     """Return what a pattern has found in a statement, as the call in Python needs it."""
     type_ = found.get("type", "").lower()
-    value = ", server_default=''" if _HAS_VALUE.search(text) else ""
+    size = ", ".join(str(int(number)) for number in re.findall(r"\d+", found.get("size", "")))
+    options = _PARENTHESES.sub("", text)  # a check in them may say NOT NULL, too
+    value = ", server_default=''" if _HAS_VALUE.search(options) else ""
     return {
         **dict.fromkeys(("column", "kind", "new", "replace", "temporary"), ""),
         **{key: unquoted(value) for key, value in found.items()},
         "kind": " ".join(found.get("kind", "").lower().split()),
-        "type": f"{_TYPES.get(type_, type_)}({found.get('size', '')})",
-        "options": f"nullable={not _IS_REQUIRED.search(text)}{value}",
+        "type": f"{_TYPES.get(type_, f'{type_}_' if iskeyword(type_) else type_)}({size})",
+        "options": f"nullable={not _IS_REQUIRED.search(options)}{value}",
         "text": text,
     }
 
@@ -270,6 +294,26 @@ def statements(sql: str) -> Iterator[Statement]:
             bare.append("''" if token["text"] else " ")
     bare.append(sql[done:])
     yield Statement("".join(bare), sql[begin:].strip(), len(sql))
+
+
+def executed(sql: str) -> Iterator[Statement]:
+    """Yield the statements in SQL, and in place of an anonymous block of PostgreSQL, ``DO $$...$$``, those in it."""
+    for each in statements(sql):
+        block = _BLOCK.search(each.text) if _BEGINS_BLOCK.match(each.bare) else None
+        if block is None:
+            yield each
+            continue
+        body = block["body"] or _literal_text(block["text"] or "")
+        for part in (
+            _BEFORE_STATEMENT.sub(";", body),
+            *(_literal_text(text["text"]) for text in _EXECUTED.finditer(body)),
+        ):
+            for inner in statements(part):
+                yield each._replace(bare=inner.bare)
+
+
+def _literal_text(literal: str) -> str:
+    return literal[1:-1].replace("''", "'")
 
 
 def string_literal(text: str) -> str:

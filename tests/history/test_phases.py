@@ -92,6 +92,12 @@ PRE = (
 def restrict():
     op.execute('ALTER TABLE tags ADD CONSTRAINT positive CHECK (id > 0)')""",
     "op.execute('ALTER TABLE posts ADD stars INT; ALTER TABLE posts ADD CHECK (stars IN (1, (2)))')",
+    "op.execute('ALTER TABLE posts ADD stars INT CHECK (stars IS NOT NULL OR id = 0)')",
+    '''op.execute("""DO $$ BEGIN
+           CREATE TYPE kinds AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN NULL; -- not: DROP TYPE kinds
+       END $$""")''',
+    "op.execute('DO $$ BEGIN RAISE NOTICE $x$ DROP TABLE posts $x$; END $$')",
+    "print('Revoke nothing', 'Drop user data')",
 )
 POST = {
     "op.drop_table('posts')": "drops the table posts",
@@ -137,6 +143,27 @@ POST = {
     "session.query(Post).delete()": "empties a table",
     "delete(SQL)": "empties a table",
     "sa.Enum(name='kinds').drop(op.get_bind())": "drops the type kinds",
+    "op.execute(sa.schema.DropTable(sa.table('posts')))": "drops the table posts",
+    "op.execute('WITH old AS (SELECT 1) DELETE FROM posts')": "empties the table posts",
+    "op.execute('ALTER IGNORE TABLE posts DROP COLUMN title')": "drops the column title",
+    "op.execute('DROP EXTENSION IF EXISTS hstore CASCADE')": "drops the extension hstore",
+    "op.execute('DROP AGGREGATE middle(int)')": "drops the aggregate middle",
+    "op.execute('DROP EVENT nightly')": "drops the event nightly",
+    "op.execute('DROP RULE one ON posts')": "drops the rule one",
+    "op.execute('ALTER TABLE posts DETACH PARTITION posts_1')": "drops the partition posts_1",
+    "op.execute('ALTER DOMAIN score ADD CONSTRAINT few CHECK (VALUE < 6)')": "adds the constraint few",
+    "op.execute('ALTER DOMAIN score SET NOT NULL')": "adds a constraint",
+    "op.execute('ALTER TABLE posts ALTER id DROP IDENTITY')": "drops the default of the column id",
+    "op.execute('ALTER TABLE posts ENABLE ROW LEVEL SECURITY')": "restricts access to the table posts",
+    "op.execute('REVOKE SELECT ON posts FROM app')": "restricts access to the table posts",
+    "op.execute('DO $$ BEGIN IF true THEN ALTER TABLE posts DROP COLUMN title; END IF; END $$')": "drops the column"
+    " title",
+    "op.execute('DO LANGUAGE plpgsql $x$ BEGIN ALTER TABLE posts ALTER a SET NOT NULL; END $x$')": "makes the column a"
+    " NOT NULL",
+    '''op.execute("""DO $$BEGIN FOR t IN SELECT 1 LOOP EXECUTE format('DROP TABLE %I', t); END LOOP; END$$""")''': (
+        "drops the table %I"
+    ),
+    "op.execute(\"DO 'BEGIN EXECUTE ''DROP TABLE posts''; END'\")": "drops the table posts",
     "kinds = sa.Enum(Kinds)\nkinds.drop(op.get_bind(), checkfirst=True)": "drops the type kinds",
     "sa.Table('posts', sa.MetaData()).drop(op.get_bind())": "drops the table posts",
     "Post.__table__.drop(op.get_bind())": "drops a table",
@@ -161,7 +188,13 @@ CONFLICTS = {
     "op.execute('RENAME TABLE posts TO articles')": "renames the table posts",
     "op.execute('ALTER VIEW latest RENAME TO newest')": "renames the view latest",
     "op.execute(\"ALTER TYPE kinds RENAME VALUE 'a' TO 'b'\")": "renames the type kinds",
-    "op.execute('CREATE EXTENSION hstore')\nop.drop_column('posts', 'a')": "adds something in SQL",
+    "op.execute('CREATE EXTENSION hstore')\nop.drop_column('posts', 'a')": "creates the extension hstore",
+    "op.execute('ALTER TABLE posts ALTER a TYPE is, ALTER b TYPE varchar(010), DROP c')": "changes the type of the"
+    " column a",
+    "op.execute('CREATE LANGUAGE c')\nop.drop_column('posts', 'a')": "adds something in SQL",
+    "op.execute('ALTER TABLE posts SET SCHEMA blog')": "renames the table posts",
+    "op.execute('ALTER SCHEMA blog RENAME TO news')": "renames the schema blog",
+    "op.execute('ALTER TYPE kinds SET SCHEMA blog')": "renames the type kinds",
     "op.execute('CREATE UNIQUE INDEX i ON posts (b)')\nop.drop_column('posts', 'a')": "adds the unique index i",
     "op.execute('CREATE OR REPLACE VIEW latest AS SELECT 1')\nop.drop_column('posts', 'a')\n\n"
     "def downgrade():\n    op.execute('DROP VIEW latest')": "creates the view latest",
