@@ -99,7 +99,7 @@ def _own(project: Project) -> Iterator[MigrationPackage]:
 
 
 def kept(project: Project) -> Mapping[str, tuple[str, ...]] | None:
-    """Return the heads of the packages before a command writes revisions; None if there are no files to keep."""
+    """Return the heads of the packages before a command writes revisions; None if no file has to be kept."""
     if not any((package.folder / NAME).is_file() for package in _own(project)):
         return None
     with suppress(AmphoError):  # which the command raises, unless it is the one that mends the history

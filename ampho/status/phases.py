@@ -33,8 +33,8 @@ class Schedule:
     def of(cls, applied: Applied, ids: Iterable[str], phases: Phases) -> Schedule:
         """Return the phases of pending revisions.
 
-        No release uses a package of which nothing is applied. So if a revision in phase ``pre`` needs one of such a
-        package, that one counts as ``pre``, too.
+        As long as no revision of a package is applied, no release uses its tables. So if a revision in phase ``pre``
+        needs a revision of such a package, that one counts as ``pre``, too.
         """
         graph = applied.graph
         order = graph.sort(ids)

@@ -73,7 +73,7 @@ class SafeOperations:
         self._sizes: dict[str, bool] = {}
 
     def split(self, changes: Changes) -> list[Changes]:
-        """Return changes in parts, each of which can simply run again if it was interrupted, or has no such operation.
+        """Split changes so that a part with operations that can be repeated after an interruption has no others.
 
         A backfill is a part of its own.
         """
