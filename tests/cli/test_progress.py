@@ -51,13 +51,14 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 # Handlers that write to the terminal, and one that writes to another, whose content is printed when the command ends.
 ELSEWHERE = """
-import atexit, logging, os, sys
+import atexit, logging, os, select, sys
 reader, writer = os.openpty()
 os.write(writer, b"begun ")
 logging.getLogger("ampho").setLevel(logging.INFO)
 for stream in sys.stderr, open("/dev/tty", "w"), os.fdopen(writer, "w"):
     logging.getLogger("ampho").addHandler(logging.StreamHandler(stream))
-atexit.register(lambda: print("elsewhere:", os.read(reader, 65536).decode()))
+read = lambda: os.read(reader, 65536) if select.select([reader], [], [], 0.1)[0] else b""  # a part at a time
+atexit.register(lambda: print("elsewhere:", b"".join(iter(read, b"")).decode()))
 """
 
 
