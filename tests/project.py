@@ -262,6 +262,7 @@ class Project:
         if size:
             termios.tcsetwinsize(its, size)
         environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
+        environment.pop("COLUMNS", None)  # which pytest-xdist sets
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8", **(env or {})}
         process = self._start(command, environment, [its] * 3, fresh=False)
         os.close(its)

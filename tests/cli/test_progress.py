@@ -229,8 +229,7 @@ def test_an_interrupted_run_leaves_a_clean_terminal(project: Project, database: 
         "Upgrading (heads): 1 revision of core",
         "begun",
         "  + core_1  by hand ... interrupted",
-        f"Error: {word} A revision that was running was rolled back if the database",
-        "  supports that.",
+        f"Error: {word} A revision that was running was rolled back if the database supports that.",
     ]
     assert set(re.findall(rb"\x1b\[([\d;]*)m", screen.raw)) <= {b"0", b"1", b"2"}  # bold and dim are no colours
 
