@@ -877,10 +877,10 @@ def db_check(
         raise click.UsageError("--phase requires --deploy. To check the phases, use --phases.")
     if diff_base and not phases:
         raise click.UsageError("--diff-base requires --phases.")
-    if deploy and phases:
-        raise click.UsageError("--deploy and --phases are mutually exclusive.")
-    if (deploy or phases) and (packages or scratch):
-        raise click.UsageError(f"{'--deploy' if deploy else '--phases'} cannot be combined with packages or --scratch.")
+    if deploy + heads + phases + scratch > 1:
+        raise click.UsageError("--deploy, --heads, --phases, and --scratch are mutually exclusive.")
+    if (deploy or phases) and packages:
+        raise click.UsageError(f"{'--deploy' if deploy else '--phases'} cannot be combined with packages.")
     if heads:
         _check_heads(ctx, packages)
     elif deploy:
@@ -914,8 +914,8 @@ def _check_phases(ctx: click.Context, diff_base: str | None, x: tuple[str, ...])
     plan = call(ctx, Commands.check_phases, diff_base=diff_base, database=databases(ctx), x=x, observer=_WARNINGS)
     if plan.warning:
         warn(plan.warning)
-    pre, post = (counted(len(steps)) for steps in (plan.steps, plan.held_back))
-    show(ctx, plan, f"The phases are in order: {pre} in phase pre, {post} in phase post.")
+    pre, post = (len({step.revision.id for step in steps}) for steps in (plan.steps, plan.held_back))
+    show(ctx, plan, f"The phases are in order: {counted(pre)} in phase pre, {post} held back for phase post.")
 
 
 def _check_models(ctx: click.Context, packages: tuple[str, ...], x: tuple[str, ...], *, scratch: bool) -> None:

@@ -74,6 +74,7 @@ EXAMPLES: Mapping[str, str] = {
     "db-check blog --scratch": "do the models match the revisions?",
     "db-check --deploy": "can this code run on this database?",
     "db-check --heads": "does each package have one head?",
+    "db-check --phases": "can the phase pre be applied?",
     "db-lint": "check all pending revisions",
     "db-lint --diff-base origin/main --format github": "annotate what a branch adds",
     "db-lint blog --exclude irreversible": "ignore one rule",

@@ -60,7 +60,8 @@ class Reporter(WarningsOnly):
         self._width = max(len(step.revision.id) for step in plan.steps)
         verb = "Upgrading" if plan.direction == "upgrade" else "Downgrading"
         what = f"{counted(len(plan.steps))} of {listed(plan.packages, PACKAGES)}{in_databases(plan)}"
-        say(f"{verb} ({plan.specifier}): {what}")
+        limit = f", phase {plan.phase}" if plan.phase else ""
+        say(f"{verb} ({plan.specifier}{limit}): {what}")
         self._database = "" if len(plan.databases) > 1 else None
 
     def _head(self, step: Step) -> None:

@@ -219,6 +219,7 @@ def test_the_commands_tell_what_is_held_back(users: Project, database: Database)
         assert "1 revision of app" in planned
         done = each.run("db-up", "--phase", "pre").stdout
         assert DONE in done
+        assert "Upgrading (heads, phase pre): 1 revision of app" in done
         held = "Held back for 'ampho db-up --phase post':\n  app_3  Drop the name (post, inferred: drops the column"
         assert held in done
         assert "app_4  Nothing (because of what it depends on)" in done
@@ -226,7 +227,7 @@ def test_the_commands_tell_what_is_held_back(users: Project, database: Database)
         again = each.run("db-up", "--phase", "pre").stdout
         assert again.startswith("Nothing to do: only revisions in phase post are pending.\nHeld back")
         checked = each.run("db-check", "--phases")
-        assert checked.stdout == "The phases are in order: 0 revisions in phase pre, 2 revisions in phase post.\n"
+        assert checked.stdout == "The phases are in order: 0 revisions in phase pre, 2 held back for phase post.\n"
         behind = each.run("db-check", "--deploy")
         assert behind.exit_code == 10
         assert "app_3, app_4 of app: pending in phase post; once the old release is gone, apply them" in behind.stdout
@@ -281,10 +282,11 @@ def test_refusals_in_the_commands(users: Project) -> None:
         deploy = each.run("db-check", "--deploy", "--phase", "pre").stdout
         assert "pending; apply them with 'ampho db-up --phase pre'" in deploy
         assert "--phase requires --deploy" in each.error_line("db-check", "--phase", "pre", exit_code=2)
-        assert "are mutually exclusive" in each.error_line("db-check", "--deploy", "--phases", exit_code=2)
-        assert "--phases cannot be" in each.error_line("db-check", "--phases", "--scratch", exit_code=2)
+        for options in (["--deploy", "--phases"], ["--heads", "--deploy"], ["--phases", "--scratch"]):
+            assert "are mutually exclusive" in each.error_line("db-check", *options, exit_code=2)
+        assert "--phases cannot be" in each.error_line("db-check", "--phases", "app", exit_code=2)
         each.app.config["AMPHO_PHASES"] = {"app_5": "post"}
-        assert "1 revision in phase pre, 3 revisions in phase post" in each.run("db-check", "--phases").stdout
+        assert "1 revision in phase pre, 3 held back for phase post" in each.run("db-check", "--phases").stdout
 
 
 def test_the_setting(users: Project) -> None:
@@ -313,9 +315,9 @@ def test_what_a_branch_adds_since_a_release(framework: str, users: Project) -> N
     with facade(
         users, framework, ["app"], "sqlite:///nowhere/app.db" if framework == "flask" else URLS["quart"]
     ) as each:
-        assert each.run(*check).stdout.endswith("0 revisions in phase pre, 0 revisions in phase post.\n")
+        assert each.run(*check).stdout.endswith("0 revisions in phase pre, 0 held back for phase post.\n")
         users.revision("app", "app_2", "app_1", upgrade="op.drop_column('users', 'name')")
-        assert each.run(*check).stdout.endswith("0 revisions in phase pre, 1 revision in phase post.\n")
+        assert each.run(*check).stdout.endswith("0 revisions in phase pre, 1 held back for phase post.\n")
         users.revision("app", "app_3", "app_2", upgrade="op.add_column('users', sa.Column('full', sa.Text()))")
         assert each.error_line(*check).startswith("app_3 of app is in phase pre, but depends on app_2")
         git("add", ".")
