@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
 from planted import BACKENDS, Case, cases, drafted, reported, strong_migrations
 from project import Project
 from servers import Database
+
+from ampho.revise.lint.lint import lint
 
 FAULTS = HARMLESS = 60
 FLOORS = {"sqlite": (60, 0), "postgresql": (60, 1), "mariadb": (60, 1)}
@@ -54,21 +57,74 @@ def test_what_strong_migrations_checks_is_reported(project: Project, database: D
     assert missed == ["keeping non-unique indexes to three columns or less"]  # which is about style
 
 
-SAFE = """\
-create_index("ix_book_pages", "book", ["pages"])
-drop_index("ix_book_title", "book")
-create_foreign_key("fk_book_author", "book", "author", ["author_id"], ["id"])
-create_check_constraint("ck_book_pages", "book", "pages > 0")
-create_unique_constraint("uq_book_isbn", "book", ["isbn"])
-alter_column("book", "pages", existing_type=sa.BigInteger(), nullable=False)
+FILLS = """\
 backfill("book", {"pages": 0, "note": None}, where="pages IS NULL")
 backfill("book", {"pages": sa.text("pages + 1")})
 """
+SAFE = {
+    'create_index("ix_book_pages", "book", ["pages"])': "create_index",
+    'create_index("ix_book_isbn", "book", ["isbn"], unique=True)': "create_index",
+    'drop_index("ix_book_title", "book")': "drop_index",
+    'create_foreign_key("fk_book_author", "book", "author", ["author_id"], ["id"])': "create_foreign_key",
+    'create_check_constraint("ck_book_pages", "book", "pages > 0")': "create_check_constraint",
+    'create_unique_constraint("uq_book_isbn", "book", ["isbn"])': "create_unique_constraint",
+    'alter_column("book", "pages", existing_type=sa.BigInteger(), nullable=False)': "alter_column",
+    'add_column("book", sa.Column("first_id", sa.BigInteger(), sa.ForeignKey("author.id")))': "add_column",
+    'add_column("book", sa.Column("code", sa.Text(), unique=True))': "add_column",
+    'add_column("book", sa.Column("code", sa.Text(), index=True))': "add_column",
+    'add_column("book", sa.Column("uid", sa.Uuid(), server_default=sa.text("gen_random_uuid()")))': "add_column",
+}
+"""Calls of Alembic's operations that block the app, with the name of the function that is recommended instead."""
 
 
 @of_present_rules
 @pytest.mark.drivers("postgresql+psycopg")
 def test_the_operations_that_ampho_recommends_are_not_reported(project: Project, database: Database) -> None:
-    given = [Case(frozenset(), f"import ampho.operations\nampho.operations.{line}") for line in SAFE.splitlines()]
+    lines = [*SAFE, *FILLS.splitlines()]
+    given = [Case(frozenset(), f"import ampho.operations\nampho.operations.{line}") for line in lines]
     rules = reported(drafted(project, given, database.url))
     assert {case.upgrade: found for case, found in zip(given, rules, strict=True) if found} == {}
+
+
+@of_present_rules
+@pytest.mark.drivers("postgresql+psycopg")
+def test_the_operation_that_does_not_block_is_recommended(project: Project, database: Database) -> None:
+    draft = drafted(project, [Case(frozenset(), f"op.{line}") for line in SAFE], database.url)
+    for revision, (line, name) in zip(draft.revisions, SAFE.items(), strict=True):
+        helps = [each.help for each in lint(replace(draft, revisions=(revision,))).violations]
+        assert [help_.rpartition("se ")[2] for help_ in helps] == [
+            f"{name}() of ampho.operations, which does not block the app."
+        ], line
+
+
+@of_present_rules
+@pytest.mark.drivers("postgresql+psycopg")
+def test_the_help_of_squawk_is_completed(project: Project, database: Database) -> None:
+    """What squawk has no help for gets Ampho's. A generated column is rewritten by any function."""
+    helps = {
+        'op.rename_table("book", "books")': "Add a new table, copy the data in batches",
+        'op.alter_column("book", "title", new_column_name="name")': "Add a new column, copy the data in batches",
+        'op.alter_column("book", "pages", type_=sa.Text())': "Add a new column, copy the data in batches",
+        'op.add_column("book", sa.Column("n", sa.Text(), sa.Computed("pages + 1")))': "Add the column as nullable",
+    }
+    draft = drafted(project, [Case(frozenset(), line) for line in helps], database.url)
+    for revision, (line, start) in zip(draft.revisions, helps.items(), strict=True):
+        (violation,) = lint(replace(draft, revisions=(revision,))).violations
+        assert violation.help.startswith(start), line
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
+def test_a_new_column_without_values_breaks_no_constraint(project: Project, database: Database) -> None:
+    """NULL is no duplicate of NULL, and refers to no row."""
+    new = 'op.add_column("book", sa.Column("code", sa.String(9){}))\n'
+    unique = 'op.create_index("ix_book_code", "book", ["title", "code"], unique=True)'
+    given = {new.format("") + unique: set[str](), new.format(', server_default="x"') + unique: {"existing-rows"}}
+    if database.backend == "mariadb":
+        given |= {
+            new.format(", nullable=False") + unique: {"existing-rows", "not-null"},
+            new.format("") + 'op.create_unique_constraint("uq", "book", ["code"])': set(),
+            new.format("") + 'op.create_unique_constraint("uq", "book", ["title"])': {"existing-rows"},
+            'op.add_column("book", sa.Column("by_id", sa.BigInteger(), sa.ForeignKey("author.id")))': {"blocks-writes"},
+        }
+    rules = reported(drafted(project, [Case(frozenset(), upgrade) for upgrade in given], database.url))
+    assert dict(zip(given, rules, strict=True)) == given

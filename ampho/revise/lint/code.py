@@ -18,7 +18,7 @@ from ampho.history.sql import lost_in_sql
 from ampho.revise.lint.statements import lines_of
 
 LOSS_HELP = "Release code that does not use it first, and back up the data that you may need."
-NULL_HELP = "Add the column as nullable, fill it, and make it NOT NULL in a later revision."
+NULL_HELP = "Let the column be NULL, fill it, and make it NOT NULL in a later revision."
 REVERT_HELP = "Write a downgrade() that reverts upgrade(), or allow this finding in the file."
 
 

@@ -259,7 +259,7 @@ def _squawk(drafted: Draft, checked: Sequence[_Checked], found: Iterable[Violati
                 is_timeout_known = True
                 yield each.violation(one.rule, one.message, squawk.TIMEOUT_HELP, statement)
         elif not is_reported and squawk.is_dangerous(one.rule, statement, [*each.earlier, *before]):
-            yield each.violation(one.rule, one.message, one.help, statement)
+            yield each.violation(one.rule, one.message, squawk.help_with(one.rule, statement, one.help), statement)
 
 
 def _redacted(violation: Violation, drafted: Draft) -> Violation:

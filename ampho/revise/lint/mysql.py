@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ampho.history.losses import argument, limit, string, type_name
 from ampho.history.sql import NAME
-from ampho.revise.lint.report import BLOCKS_WRITES, REBUILDS_TABLE, Found
+from ampho.revise.lint.report import BLOCKS_WRITES, REBUILDS_TABLE, REPLACE_HELP, Found
 from ampho.revise.lint.statements import Server, Statement
 
 _TABLE = re.compile(rf"\s*ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?{NAME}\s+", re.IGNORECASE)
@@ -25,7 +25,6 @@ _OPTIMIZES = re.compile(r"\s*OPTIMIZE\s+TABLE\s", re.IGNORECASE)
 _CLAUSES = re.compile(r",(?![^()]*\))")
 _UNCHECKED = re.compile(r"\s*SET\s+(?:SESSION\s+|@@(?:SESSION\.)?)?FOREIGN_KEY_CHECKS\s*(:?=)\s*(?P<on>\w+)", re.I)
 
-_IN_STEPS = "Add a new column, copy the values in batches, and drop the old column in a later release."
 _CHECK_ROWS = (
     "Check the rows. Then run SET foreign_key_checks=0 before the statement, and add ALGORITHM=NOCOPY, LOCK=NONE."
 )
@@ -58,7 +57,11 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
         yield Found(REBUILDS_TABLE, message, remedy)
     else:
         how = "copies the table, and blocks writes" if worst.how == "COPY" else "blocks writes"
-        yield Found(BLOCKS_WRITES, f"It {worst.what}, which {how} until it is done.", worst.help or _IN_STEPS)
+        yield Found(
+            BLOCKS_WRITES,
+            f"It {worst.what}, which {how} until it is done.",
+            worst.help or REPLACE_HELP.format("column"),
+        )
 
 
 def _effects(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[_Effect]:

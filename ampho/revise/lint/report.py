@@ -30,6 +30,8 @@ OWN = (
     WHOLE_TABLE,
 )
 
+REPLACE_HELP = "Add a new {0}, copy the data in batches, and drop the old {0} in a later release."
+
 
 class Found(NamedTuple):
     """What a rule reports about a statement: the name of the rule, what is dangerous, and what to do instead."""

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from ampho.history.sql import NAME, unquoted
 from ampho.revise.lint import mysql
 from ampho.revise.lint.code import NULL_HELP
-from ampho.revise.lint.report import BLOCKS_WRITES, BREAKS_RELEASE, EXISTING_ROWS, NOT_NULL, WHOLE_TABLE, Found
+from ampho.revise.lint.report import (
+    BLOCKS_WRITES,
+    BREAKS_RELEASE,
+    EXISTING_ROWS,
+    NOT_NULL,
+    REPLACE_HELP,
+    WHOLE_TABLE,
+    Found,
+)
 from ampho.revise.lint.statements import Server, Statement
 
 _ALTERS = re.compile(r"\s*(?:ALTER|RENAME)\s+TABLE\s", re.IGNORECASE)
@@ -23,6 +31,8 @@ _CHECK = re.compile(r"\bADD\s+CONSTRAINT\s.*\bCHECK\s*\(|\bADD\s+CHECK\s*\(", re
 _ADDS_COLUMN = re.compile(r"\bADD\s+(?:COLUMN\s+)(?P<column>.*)", re.IGNORECASE | re.DOTALL)
 _REQUIRES = re.compile(r"\bADD\s+(?!CONSTRAINT\b|CHECK\b)(?P<column>.*\bNOT\s+NULL\b.*)", re.IGNORECASE | re.DOTALL)
 _HAS_VALUE = re.compile(r"\b(?:DEFAULT|GENERATED|AS|AUTO_INCREMENT|PRIMARY\s+KEY)\b", re.IGNORECASE)
+_NEW_COLUMN = re.compile(rf"\bADD\s+COLUMN\s+(?P<name>{NAME})\s(?!.*\bNOT\s+NULL\b)(?P<rest>.*)", re.I | re.S)
+_KEY = re.compile(r"\b(?:FOREIGN\s+KEY|UNIQUE)\b[^()]*\((?P<columns>[^()]*)\)", re.IGNORECASE)
 _SQLITE_DEFAULT = re.compile(r"\bDEFAULT\s*(?:\(\s*(?![\s'\d.)+-])|CURRENT_)", re.IGNORECASE)
 _ADDS_JSON = re.compile(rf"\A\s*ALTER\s+TABLE\s.*\bADD\s+(?:COLUMN\s+)?{NAME}\s+json\b", re.IGNORECASE | re.DOTALL)
 _CLEANS = re.compile(r"\s*(?:DELETE|UPDATE)\b", re.IGNORECASE)
@@ -105,7 +115,7 @@ def _renames(statement: Statement) -> Iterator[Found]:
         yield Found(
             BREAKS_RELEASE,
             f"It renames a {what}, which the running release still uses by its old name.",
-            f"Add a new {what}, copy the data, and drop the old {what} in a later release.",
+            REPLACE_HELP.format(what),
         )
 
 
@@ -123,6 +133,8 @@ def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Serve
         return
     if any(_CLEANS.match(each.bare) and each.table == statement.table for each in earlier):
         return  # it may have changed the rows that break the constraint
+    if _is_null(statement, earlier):
+        return
     column = _ADDS_COLUMN.search(bare)
     if server.backend == "sqlite" and column and _SQLITE_DEFAULT.search(column["column"]):
         message = "It adds a column whose default is not a constant, which SQLite refuses if the table has rows."
@@ -139,6 +151,14 @@ def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Serve
     elif server.backend == "sqlite" and column and _UNIQUE.search(bare):
         message = "It adds a column that is unique, which SQLite refuses."
         yield Found(EXISTING_ROWS, message, "Add the column first, and then a unique index.")
+
+
+def _is_null(statement: Statement, earlier: list[Statement]) -> bool:
+    """Return whether a column of a unique index or a key is new and NULL in each row, so that no row can break it."""
+    key = _KEY.search(statement.bare)
+    before = [_NEW_COLUMN.search(each.bare) for each in earlier if key and each.table == statement.table]
+    new = {unquoted(found["name"]) for found in before if found and not _HAS_VALUE.search(found["rest"])}
+    return key is not None and not new.isdisjoint(map(unquoted, key["columns"].split(",")))
 
 
 def _updates_all(statement: Statement) -> bool:

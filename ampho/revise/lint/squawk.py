@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ampho.errors import LinterError
 from ampho.history.losses import argument, limit, precision, scale, type_name
 from ampho.history.sql import NAME
+from ampho.revise.lint.report import REPLACE_HELP
 from ampho.revise.lint.statements import Statement
 
 _STYLE = re.compile(r"prefer-|require-enum-value-ordering|ban-char-field")
@@ -28,6 +29,26 @@ _TIMEOUTS = re.compile(r"require-.*timeout")
 TIMEOUT_HELP = "Set AMPHO_STATEMENT_LOCK_TIMEOUT to a few seconds."
 _TYPE = "changing-column-type"
 _NOT_NULL = "adding-not-nullable-field"
+_NOT_VALID = "constraint-missing-not-valid"
+_HAS_RULE = re.compile(r"\b(?:FOREIGN\s+KEY|UNIQUE|PRIMARY\s+KEY)\b", re.IGNORECASE)
+"""Matches a constraint that another rule reports, too."""
+
+_ADDS_COLUMN = re.compile(r"\s*ALTER\s+TABLE\s.*\bADD\s+COLUMN\b", re.IGNORECASE | re.DOTALL)
+_FUNCTIONS = {
+    "require-concurrent-index-creation": "create_index()",
+    "ban-concurrent-index-creation-in-transaction": "create_index()",
+    "require-concurrent-index-deletion": "drop_index()",
+    "disallowed-unique-constraint": "create_unique_constraint()",
+    "adding-foreign-key-constraint": "create_foreign_key()",
+    "adding-field-with-default": "",
+    _NOT_VALID: "create_check_constraint()",
+    _NOT_NULL: "alter_column()",
+}
+"""The functions of ``ampho.operations`` that do what rules report as dangerous; empty if only ``add_column()`` does."""
+
+_REPLACED = {_TYPE: "column", "renaming-column": "column", "renaming-table": "table"}
+"""What to replace because of a rule, for rules without help."""
+
 _STRINGS = frozenset({"STRING", "VARCHAR", "TEXT", "UNICODE", "UNICODETEXT"})
 _CHECKED = re.compile(
     rf"\s*ALTER\s+TABLE\s.*\bADD\s+CONSTRAINT\s+(?P<name>{NAME})\s+CHECK\s*\(+\s*(?P<column>{NAME})\s+IS\s+NOT\s+NULL",
@@ -115,9 +136,26 @@ def is_dangerous(rule: str, statement: Statement, earlier: Sequence[Statement]) 
         return False
     if rule == _TYPE and statement.alters:
         return not all(map(_only_widens, statement.alters))
+    if rule == _NOT_VALID:
+        return not _HAS_RULE.search(statement.bare)
     if rule == _NOT_NULL and (sets := _SETS_NOT_NULL.search(statement.bare)):
         return not _is_checked(statement.table, sets["column"], earlier)
     return True
+
+
+def help_with(rule: str, statement: Statement, theirs: str) -> str:
+    """Return how to avoid what a rule reports about a statement.
+
+    :param theirs: the help of squawk; empty if there is none.
+    """
+    if rule in _REPLACED and not theirs:
+        return REPLACE_HELP.format(_REPLACED[rule])
+    adds = "add_column" in statement.calls or _ADDS_COLUMN.match(statement.bare)
+    function = "add_column()" if adds and rule in _FUNCTIONS else _FUNCTIONS.get(rule)
+    if not function or "GENERATED" in statement.bare.upper():
+        return theirs
+    first = "Fill the column. Then use" if rule == _NOT_NULL else "Use"
+    return f"{first} {function} of ampho.operations, which does not block the app."
 
 
 def is_about_timeouts(rule: str) -> bool:
