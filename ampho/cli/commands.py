@@ -877,10 +877,10 @@ def db_check(
         raise click.UsageError("--phase requires --deploy. To check the phases, use --phases.")
     if diff_base and not phases:
         raise click.UsageError("--diff-base requires --phases.")
-    if deploy + heads + phases + scratch > 1:
-        raise click.UsageError("--deploy, --heads, --phases, and --scratch are mutually exclusive.")
-    if (deploy or phases) and packages:
-        raise click.UsageError(f"{'--deploy' if deploy else '--phases'} cannot be combined with packages.")
+    if deploy and phases:
+        raise click.UsageError("--deploy and --phases are mutually exclusive.")
+    if (deploy or phases) and (packages or scratch):
+        raise click.UsageError(f"{'--deploy' if deploy else '--phases'} cannot be combined with packages or --scratch.")
     if heads:
         _check_heads(ctx, packages)
     elif deploy:

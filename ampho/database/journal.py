@@ -239,6 +239,15 @@ class Journal:
         """The entries of unfinished revisions that may have changed something, so a user must resolve them."""
         return tuple(entry for entry in self.unfinished if not (entry.is_untouched or entry.is_resumable))
 
+    @property
+    def interrupted(self) -> tuple[Entry, ...]:
+        """The entries of unfinished revisions that an upgrade does not finish.
+
+        These are the unresolved ones, and those whose downgrade has stopped in a backfill.
+        """
+        stopped = [each for each in self.unfinished if each.direction == "downgrade" and self.stopped(each)]
+        return (*self.unresolved, *stopped)
+
     @cached_property
     def backfills(self) -> tuple[Backfill, ...]:
         """The backfills of the unfinished revisions that the next run continues, in order."""

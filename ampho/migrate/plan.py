@@ -611,6 +611,8 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
     def last(ends: Sequence[str]) -> Sequence[str]:
         if len(ends) == 1:
             return ends
+        if stopped := _stopped(ends, journal):
+            return stopped
         if all(map(journal.records_applied, ends)):
             return [max(ends, key=journal.positions.__getitem__)]
         if all(map(graph.is_missing, ends)):
@@ -621,6 +623,12 @@ def _last_steps(graph: Graph, applied: frozenset[str], spec: Specifier, journal:
 
     check_enough(spec, applied, "to revert")
     return _taken(graph, applied, spec.offset, last)
+
+
+def _stopped(ends: Sequence[str], journal: Journal) -> Sequence[str]:
+    """Return the first of some revisions whose downgrade has stopped in a backfill; empty if there is none."""
+    stopped = {entry.revision for entry in journal.interrupted if journal.stopped(entry)}
+    return [end for end in ends if end in stopped][:1]
 
 
 def _taken(graph: Graph, ids: Iterable[str], offset: int, choose: Callable[[Sequence[str]], Sequence[str]]) -> set[str]:

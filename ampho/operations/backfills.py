@@ -150,7 +150,7 @@ class _Backfill:
             may_commit = batches.is_recorded or keyset.where is not None
             if not may_commit or (is_small and not batches.place.passes):
                 with batches.whole():
-                    self._check_fixed(keyset.apply(None, None), None, None)
+                    self._check_fixed(*keyset.apply(None, None), None, None)
                 return
             self._total = estimated_rows(batches.connection, keyset.table)
         while not batches.is_done():
@@ -175,15 +175,19 @@ class _Backfill:
             self._end_pass()
             return
         end, number = found
-        rows = keyset.apply(after, end)
-        self._check_fixed(rows, after, end)
+        rows, selected = keyset.apply(after, end)
+        self._check_fixed(rows, selected, after, end)
         seen = rows if number is None or place.passes else number
         batches.save(place=encoded(end), rows=place.rows + rows, seen=place.seen + seen)
 
-    def _check_fixed(self, rows: int, after: Any, end: Any) -> None:  # noqa: ANN401 (keys)
-        """Check that the first batch that changes rows makes ``where`` false; otherwise no pass would be the last."""
+    def _check_fixed(self, rows: int, selected: int, after: Any, end: Any) -> None:  # noqa: ANN401 (keys)
+        """Check that the first batch that changes rows makes ``where`` false; otherwise no pass would be the last.
+
+        :param rows: the number of rows that the batch has changed.
+        :param selected: the number of rows that ``where`` selected before; a function may leave some as they are.
+        """
         if rows and not self._has_fixed:
-            if self._keyset.left(after, end) >= rows:
+            if self._keyset.left(after, end) >= selected:
                 raise OperationError(
                     f"where= still selects the {rows:,} rows that set= has just changed. Write a condition that is"
                     " false for a row that was changed"

@@ -38,10 +38,13 @@ from ampho.errors import OperationError
 if TYPE_CHECKING:
     from sqlalchemy import Column, Row, TableClause
     from sqlalchemy.engine import Connection
+    from sqlalchemy.engine.interfaces import ReflectedIndex
 
 Key: TypeAlias = tuple[Any, ...]
 Function: TypeAlias = Callable[[list["Row[Any]"]], Iterable[Mapping[str, object] | None]]
 Change: TypeAlias = Mapping[str, object] | Function
+
+_RETURNS = "Return a list with one value for each row: a dictionary with the new values, or None"
 
 _TYPES: Mapping[str, Callable[[str], Any]] = {
     "UUID": UUID,
@@ -99,20 +102,21 @@ class Keyset:
         row = self._connection.execute(found.order_by(*(each.desc() for each in self._key)).limit(1)).one_or_none()
         return None if row is None else (tuple(row), None)
 
-    def apply(self, after: Key | None, end: Key | None) -> int:
-        """Change the rows of a range; return their number."""
+    def apply(self, after: Key | None, end: Key | None) -> tuple[int, int]:
+        """Change the rows of a range; return how many were changed, and how many ``where`` selected before."""
         rows = self._range(after, end)
         if not callable(self._change):
-            return self._connection.execute(update(self.table).where(rows).values(self._change)).rowcount
+            changed = self._connection.execute(update(self.table).where(rows).values(self._change)).rowcount
+            return changed, changed
         found = list(self._connection.execute(select(self.table).where(rows).order_by(*self._key).with_for_update()))
         if not found:
-            return 0
+            return 0, 0
         keys: Sequence[Sequence[Any]]
         if self._is_raw:
             keys = self._connection.execute(select(*self._key).where(rows).order_by(*self._key)).all()
         else:
             keys = [[row._mapping[column] for column in self._columns] for row in found]  # noqa: SLF001 (this is public)
-        return self._apply_each(keys, list(self._change(found)))
+        return self._apply_each(keys, _checked(self._change(found))), len(found)
 
     def _apply_each(self, keys: Sequence[Sequence[Any]], results: Sequence[Mapping[str, object] | None]) -> int:
         """Write what the function returned for each row; return the number of rows that it changes.
@@ -120,10 +124,7 @@ class Keyset:
         :param keys: the keys of the rows.
         """
         if len(results) != len(keys):
-            raise OperationError(
-                f"the function returned {len(results)} values for {len(keys)} rows. Return a list with one for each"
-                " row: a dictionary with the new values, or None"
-            )
+            raise OperationError(f"the function returned {len(results)} values for {len(keys)} rows. {_RETURNS}")
         groups: defaultdict[tuple[str, ...], list[dict[str, object]]] = defaultdict(list)
         for key, result in zip(keys, results, strict=True):
             if result:
@@ -209,7 +210,8 @@ def key_of(connection: Connection, table: Table, key: str | Sequence[str] | None
         inspector = inspect(connection)
         unique = [{*each["column_names"]} for each in inspector.get_unique_constraints(table.name, table.schema)]
         indexes = inspector.get_indexes(table.name, table.schema)
-        unique += [{*filter(None, each["column_names"])} for each in indexes if each["unique"]]
+        whole = [each for each in indexes if each["unique"] and not _is_partial(each)]
+        unique += [{*filter(None, each["column_names"])} for each in whole if None not in each["column_names"]]
         if set(names) not in unique:
             raise OperationError(f"key= names {listed(names)}, which is not unique in the table {table.name}")
         null = [column.name for column in columns if column.nullable]
@@ -222,11 +224,40 @@ def key_of(connection: Connection, table: Table, key: str | Sequence[str] | None
             f"{listed(inexact)} of the table {table.name} cannot be compared exactly, because it is a floating-point"
             " number. Pass key= with columns of another type"
         )
+    if labels := [each.name for each in columns if _is_sorted_by_number(connection, each)]:
+        raise OperationError(
+            f"{listed(labels)} of the table {table.name} cannot be used, because the server sorts labels by their"
+            " number, and compares them as text. Pass key= with columns of another type"
+        )
     if null:
         raise OperationError(
             f"{listed(null)} of the table {table.name} may be NULL. Pass key= with columns that may not"
         )
     return columns
+
+
+def _checked(results: Any) -> list[Mapping[str, object] | None]:  # noqa: ANN401 (what a user's function returned)
+    """Return the results of a function as a list.
+
+    :raises OperationError: if they are something else than new values.
+    """
+    if not isinstance(results, Iterable):
+        raise OperationError(f"the function returned {type(results).__name__}. {_RETURNS}")
+    found = list(results)
+    if wrong := [each for each in found if each is not None and not isinstance(each, Mapping)]:
+        raise OperationError(f"the function returned {type(wrong[0]).__name__} for a row. {_RETURNS}")
+    return found
+
+
+def _is_partial(index: ReflectedIndex) -> bool:
+    """Return whether an index leaves out some rows."""
+    return any(
+        name.endswith("_where") and found is not None for name, found in index.get("dialect_options", {}).items()
+    )
+
+
+def _is_sorted_by_number(connection: Connection, column: Column[Any]) -> bool:
+    return connection.dialect.name in ("mariadb", "mysql") and type(column.type).__name__ in ("ENUM", "SET")
 
 
 def _has_null(connection: Connection, column: Column[Any]) -> bool:

@@ -48,6 +48,7 @@ class Status(StrEnum):
 
 _EXIT_CODES = dict(zip(Status, (1, 1, 16, 15, 14, 13, 12, 11, 10, 0), strict=True))
 
+_STOPPED = "only partly reverted, because a backfill was interrupted; continue with 'ampho db-down'"
 _UNREADABLE = f"in the version table, but cannot be a revision id; {advice.ROWS_REMEDY}"
 _REPEATED = f"more than once in the version table; {advice.ROWS_REMEDY}"
 _SUPERFLUOUS = (
@@ -139,7 +140,7 @@ def assess(applied: Applied, journal: Journal, phases: Phases, *, compare_files:
     if applied.corrupt:
         return Deployment((Finding(Status.CORRUPT, "", applied.corrupt, _UNREADABLE),))
     graph = applied.graph
-    unfinished = [entry.revision for entry in journal.unresolved]
+    unfinished = [entry.revision for entry in journal.interrupted]
     missing, ahead = graph.sort(applied.missing), applied.ahead
     known = applied.known.union(unfinished)
     found: dict[Status, Iterable[str]] = {
@@ -150,6 +151,7 @@ def assess(applied: Applied, journal: Journal, phases: Phases, *, compare_files:
         Status.EDITED: applied.edited(journal) if compare_files else (),
         Status.BEHIND: [rid for rid in graph.ids if graph.has_file(rid) and rid not in known],
     }
+    stopped = {each.revision for each in journal.backfills}
     schedule = Schedule.of(applied, found[Status.BEHIND], phases)
     can_wait = schedule.optional
     grouped: defaultdict[tuple[Status, str, Phase | None], list[str]] = defaultdict(list)
@@ -164,7 +166,9 @@ def assess(applied: Applied, journal: Journal, phases: Phases, *, compare_files:
             status,
             package,
             tuple(ids),
-            _means(status, applied, ids, phase, has_post=bool(schedule.held)),
+            _STOPPED
+            if status is Status.INTERRUPTED and stopped.issuperset(ids)
+            else _means(status, applied, ids, phase, has_post=bool(schedule.held)),
             phase=phase,
             post=tuple(rid for rid in ids if phase and schedule.placements[rid].phase is Phase.POST),
         )

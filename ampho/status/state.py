@@ -196,7 +196,7 @@ class DatabaseState(Generic[P]):
             uncertain=own(applied.graph.sort(applied.uncertain)),
             corrupt=applied.corrupt,
             repeated=applied.repeated,
-            unfinished=tuple(each for each in journal.unresolved if among is None or each.package in among),
+            unfinished=tuple(each for each in journal.interrupted if among is None or each.package in among),
             backfills=journal.backfills_of(among),
             diverged=diverged,
             edited=edited,
@@ -279,7 +279,7 @@ def marks(applied: Applied, journal: Journal, edited: Iterable[str], diverged: I
         **dict.fromkeys(edited, Mark.EDITED),
         **dict.fromkeys(diverged, Mark.DIVERGED),
         **dict.fromkeys(applied.missing, Mark.MISSING),
-        **{entry.revision: Mark.UNFINISHED for entry in journal.unresolved},
+        **{entry.revision: Mark.UNFINISHED for entry in journal.interrupted},
     }
 
     def mark(revision_id: str) -> Mark:

@@ -799,6 +799,38 @@ def test_a_where_that_stays_true_is_refused_at_once(project: Project, database: 
         assert numbers(database) == [0] * 100
 
 
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg")
+def test_a_function_may_leave_most_rows_as_they_are(project: Project, database: Database) -> None:
+    """The changed rows are not selected any more; the others are the reason of the error then."""
+    function = 'lambda rows: [{"n": 1} if row.id % 30 == 0 else None for row in rows]'
+    write(project, f'{IMPORTS}backfill("users", {function}, "n = 0", size=40)')
+    with running(project, database) as each:
+        assert "after 10 passes, where= still selects 90 rows of the table users. If set= does not" in fails(each)
+
+
+@pytest.mark.drivers("postgresql+psycopg")
+def test_a_key_is_unique_in_all_rows(project: Project, database: Database) -> None:
+    more = """
+op.create_index("names", "users", ["name"], unique=True, postgresql_where=sa.text("n > 0"))
+op.create_index("numbers", "users", ["n", sa.text("lower(name)")], unique=True)
+"""
+    for key in ("name", "n"):
+        write(project, f'{IMPORTS}backfill("users", {{"n": 1}}, key="{key}")', table=TABLE + more)
+        with running(project, database) as each:
+            assert f"key= names {key}, which is not unique in the table users" in fails(each)
+
+
+@pytest.mark.drivers("mariadb+pymysql")
+def test_labels_are_no_key(project: Project, database: Database) -> None:
+    table = """
+op.create_table("users", sa.Column("kind", sa.Enum("z", "a"), primary_key=True), sa.Column("n", sa.Integer))
+op.execute("INSERT INTO users VALUES ('z', 0), ('a', 0)")
+"""
+    write(project, f'{IMPORTS}backfill("users", {{"n": 1}})', table=table)
+    with running(project, database) as each:
+        assert "kind of the table users cannot be used, because the server sorts labels by their number" in fails(each)
+
+
 @pytest.mark.drivers("sqlite+pysqlite")
 def test_a_downgrade_may_have_a_backfill(project: Project, database: Database) -> None:
     down = f'{IMPORTS}{STOPPING}backfill("users", change, size=20)'
@@ -809,9 +841,34 @@ def test_a_downgrade_may_have_a_backfill(project: Project, database: Database) -
             each.call("downgrade")
         assert each.error_line("db-up").startswith("The downgrade of core_2 of core has stopped in a backfill")
         assert "The downgrade of core_2 is running" in each.run("db-status").output
+        assert "core_2  by hand  (head; unfinished)" in each.run("db-graph").output
+        assert each.run("db-check", "--deploy").exit_code == each.run("db-status", "--check").exit_code == 15
+        behind = each.run("db-check", "--deploy", "--phase", "pre").output
+        assert "core_2 of core: only partly reverted, because a backfill was interrupted; continue with" in behind
+        assert "waiting for core_2 of core to be finished" in each.run("db-wait", "--timeout", "0.1").output
         project.write("go", "")
         each.call("downgrade")
         assert numbers(database) == [1] * 100
+        assert each.run("db-check", "--deploy").exit_code == 10
+
+
+@pytest.mark.drivers(*ONE_OF_EACH)
+def test_an_interrupted_downgrade_goes_on_although_another_revision_was_applied_later(
+    project: Project, database: Database
+) -> None:
+    down = f'{IMPORTS}{STOPPING}backfill("users", change, size=20)'
+    write(project, "pass", down=down)
+    project.package("shop")
+    project.revision("shop", "shop_1", upgrade="op.create_table('shops', sa.Column('id', sa.Integer))")
+    framework = "quart" if database.is_async else "flask"
+    with facade(project, framework, ["core", "shop"], database.url) as each:
+        each.call("upgrade", "core")
+        each.call("upgrade", "shop")
+        assert "'ampho db-down' continues from there" in each.error_line("db-down", "core@-1")
+        project.write("go", "")
+        assert "core_2" in each.run("db-down", "--yes").output
+        assert numbers(database) == [1] * 100
+        assert "shops" in database.tables()
 
 
 # ---- what is refused ----
@@ -826,6 +883,14 @@ REFUSED = {
     "no key": ('backfill("users", {"n": 1}, key="idd")', "key= names idd, and the table users has no such column"),
     "not unique": ('backfill("users", {"n": 1}, key="n")', "key= names n, which is not unique in the table users"),
     "NULL": ('backfill("users", {"n": 1}, key="code")', "code of the table users may be NULL. Pass key="),
+    "partly unique": ('backfill("users", {"n": 1}, key="name")', "key= names name, which is not unique in the table"),
+    "unique with more": ('backfill("users", {"n": 1}, key="n")', "key= names n, which is not unique in the table"),
+    "no return": (
+        'backfill("users", lambda rows: None)',
+        "the function returned NoneType. Return a list with one value",
+    ),
+    "text": ('backfill("users", lambda rows: ["a"] * 100)', "the function returned str for a row. Return a list with"),
+    "rows": ('backfill("users", lambda rows: rows)', "the function returned Row for a row. Return a list with one"),
     "no primary key": ('backfill("loose", {"n": 1})', "the table loose has no primary key. Pass key= with columns"),
     "too few": ('backfill("users", lambda rows: [])', "the function returned 0 values for 100 rows. Return a list"),
     "size": ('backfill("users", {"n": 1}, size=0)', "size= is 0; it has to be at least 1"),
@@ -840,6 +905,8 @@ def test_a_call_that_cannot_work_names_the_remedy(project: Project, database: Da
     more = """
 op.add_column("users", sa.Column("code", sa.String(9)))
 op.create_index("codes", "users", ["code"], unique=True)
+op.create_index("names", "users", ["name"], unique=True, sqlite_where=sa.text("n > 0"))
+op.create_index("numbers", "users", ["n", sa.text("lower(name)")], unique=True)
 op.create_table("loose", sa.Column("n", sa.Integer))
 op.execute("CREATE TABLE nulls (id TEXT PRIMARY KEY, n INTEGER)")
 op.execute("INSERT INTO nulls VALUES (NULL, 0), ('a', 0)")

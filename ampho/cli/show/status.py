@@ -78,7 +78,10 @@ def remarks_on(state: CurrentState | DatabaseStatus) -> Iterator[str]:
     if state.edited:
         edited = "was edited after it ran" if len(state.edited) == 1 else "were edited after they ran"
         yield f"{listed(state.edited)} {edited}; {state.edited_remedy}."
+    continued = {backfill.revision for backfill in state.backfills}
     for entry in state.unfinished:
+        if entry.revision in continued:
+            continue
         what = f"The {entry.direction} of {entry.revision} is unfinished: see 'ampho db-log -v'"
         yield f"{what}, and mark it as applied or not applied with 'ampho db-resolve'."
     for backfill in state.backfills:
