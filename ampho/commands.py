@@ -406,7 +406,9 @@ class Commands:
                         "db-rebase",
                         mending=package,
                     )
-            return rebase.reparent(whole.graph[root], onto)
+            moved = rebase.reparent(whole.graph[root], onto)
+            rebase.warn_of_phases(whole, root, onto, observer)
+            return moved
 
     def squash(
         self,

@@ -74,6 +74,8 @@ _FAMILIES = {
     **dict.fromkeys(("STRING", "VARCHAR", "NVARCHAR", "TEXT", "UNICODE", "UNICODETEXT"), "text"),
     **dict.fromkeys((*_WIDTHS.keys() - {"TINYINT"}, "NUMERIC", "DECIMAL", "FLOAT", "REAL", "DOUBLE"), "number"),
     **dict.fromkeys(("DATETIME", "TIMESTAMP"), "time"),
+    **dict.fromkeys(("JSON", "JSONB"), "json"),
+    "BOOLEAN": "boolean",
     "DATE": "date",
     "UUID": "uuid",
 }
@@ -415,8 +417,9 @@ def _retyped(old: ast.expr | None, new: ast.expr, column: str) -> Iterator[Effec
     elif old is not None and _is_smaller(old, new):
         yield f"limits {column} to smaller numbers", True, False
     else:
-        families = {_FAMILIES.get(type_name(old), ""), _FAMILIES.get(type_name(new), "")}
-        yield f"changes the type of {column}", len(families - {""}) > 1, True
+        before, after = (_FAMILIES.get(type_name(each), "") for each in (old, new))
+        has_labels = before == "text" and type_name(new) == "ENUM"
+        yield f"changes the type of {column}", has_labels or len({before, after} - {""}) > 1, True
 
 
 def _is_smaller(old: ast.expr, new: ast.expr) -> bool:

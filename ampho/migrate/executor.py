@@ -328,7 +328,7 @@ class Executor:
             return None
         except BaseException as interruption:
             if self._running is not None:
-                self._running.note_backfill(interruption)
+                self._running.note_remains(interruption)
                 self._observers.notify(Observer.interrupted, self._running.step)
             raise
         if self._plan is None or self._running is not None:

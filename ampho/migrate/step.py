@@ -277,11 +277,15 @@ class RunningStep:
         kept = f"The {self.stopped.rows:,} rows that its backfill of {self.stopped.table} has changed stay"
         return f" {kept}, and {self.stopped.continued_by} continues from there."
 
-    def note_backfill(self, interruption: BaseException) -> None:
-        """Add a note about the backfill that the next run continues to an exception such as ``KeyboardInterrupt``."""
-        if self._continues and self._is_rolled_back:
-            revision, project = self.step.revision, self.project
-            note = f"Revision {revision.id} of {revision.package} was running.{self._continues}"
+    def note_remains(self, interruption: BaseException) -> None:
+        """Add a note about what the revision leaves in the database to an exception such as ``KeyboardInterrupt``."""
+        revision, project = self.step.revision, self.project
+        remains = self._continues
+        if not self._is_rolled_back:
+            hint = repair_hint(revision.id, has_journal=self.table is not None)
+            remains = f" Some of its changes may remain. {hint}"
+        if remains:
+            note = f"Revision {revision.id} of {revision.package} was running.{remains}"
             interruption.add_note(of_database(note, project.database) if project.has_several_databases else note)
 
     @property

@@ -21,7 +21,8 @@ from ampho.database.version_rows import Applied
 from ampho.errors import HistoryError, RevisionInputError
 from ampho.history.graph import Graph
 from ampho.history.package import MigrationPackage
-from ampho.history.revision import Revision, parse_revision
+from ampho.history.revision import Phase, Revision, parse_revision
+from ampho.migrate.observers import Observer
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 from ampho.revise.names import assigned_names
@@ -58,6 +59,27 @@ def check_not_applied(project: Project, connection: Connection, root: str, *, x:
             f"Revisions of the later line are already applied: {listed(graph.sort(applied))}."
             f" {_merge_instead(package)}",
             package=package,
+        )
+
+
+def warn_of_phases(project: Project, root: str, onto: str, observer: Observer | None) -> None:
+    """Warn if a revision in phase ``pre`` is now after one in phase ``post``.
+
+    :param project: the project, with the history before the move.
+    :param root: the first revision of the line that was moved.
+    :param onto: the head of the other line.
+    """
+    graph, package = project.graph, project.graph[root].package
+    line = graph.descendants([root], within=package) | {root}
+    other = (graph.ancestors([onto]) | {onto}) - graph.ancestors([root])
+    places = {rid: project.phases.of(graph[rid]) for rid in graph.sort(line | other) if graph[rid].package == package}
+    waits = [rid for rid, each in places.items() if rid in line and each.phase is Phase.PRE and not each.is_neutral]
+    post = [rid for rid, each in places.items() if rid in other and each.phase is Phase.POST]
+    if waits and post:
+        (observer or Observer()).warned(
+            f"{waits[0]} is in phase pre, and now depends on {post[0]}, which is in phase post, so"
+            f" 'ampho db-up --phase pre' is refused until {post[0]} is applied. If both belong to one release, restore"
+            f" the file of {root}, and run 'ampho db-merge {package}'."
         )
 
 

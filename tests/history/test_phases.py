@@ -216,6 +216,9 @@ CONFLICTS = {
     " b",
     "op.drop_constraint('c', 'posts')\nop.create_check_constraint('c', 'posts', 'b > 1')": "drops a constraint",
     "op.alter_column('posts', 'a', existing_type=sa.Integer(), type_=sa.String())": "changes the type of the column a",
+    "op.alter_column('posts', 'a', existing_type=sa.String(), type_=sa.Enum('x'))": "changes the type of the column a",
+    "op.alter_column('posts', 'a', existing_type=sa.Text(), type_=sa.JSON())": "changes the type of the column a",
+    "op.alter_column('posts', 'a', existing_type=sa.Integer(), type_=sa.Boolean())": "changes the type of the column a",
     "op.add_column('posts', sa.Column('b', sa.Integer(), nullable=False, server_default='0'))\n"
     "op.alter_column('posts', 'b', server_default=None)": "adds the column b",
     "op.execute('ALTER TABLE posts MODIFY b VARCHAR(9) NOT NULL')": "changes the type of the column b",

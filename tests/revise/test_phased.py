@@ -258,6 +258,20 @@ def test_a_column_that_must_not_be_null_is_let_be_null_before_it_is_dropped(
 
 
 @pytest.mark.drivers("sqlite+pysqlite")
+def test_a_column_that_replaces_another_misses_what_the_old_release_writes_later(
+    project: Project, database: Database
+) -> None:
+    store = open_store(project, database, {"blog": BEFORE})
+    store.auto("blog")
+    store.run("db-up")
+    store.models("blog", BEFORE.replace("    fax =", "    phone ="))
+    fill = ("--rename", "posts.fax=", "--fill", "posts.phone=sql:fax", "--fill", "posts.fax=sql:phone")
+    said = " ".join(store.run("db-rev", "blog", "Go on", "-a", "--dry-run", *fill).stderr.split())
+    assert "Phase pre copies posts.fax to posts.phone. What the old release writes to posts.fax after that is" in said
+    assert "Phase pre" not in store.run("db-rev", "blog", "Go on", "-a", "--dry-run", "--no-split", *fill).stderr
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
 def test_a_later_revision_depends_on_the_part_in_phase_pre(project: Project, database: Database) -> None:
     cart = "class Cart(db.Model):\n    id = sa.Column(sa.Integer, primary_key=True)\n"
     store = open_store(project, database, {"blog": BEFORE, "shop": cart})

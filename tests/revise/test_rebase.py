@@ -348,6 +348,16 @@ def test_databases_of_either_side_converge_after_a_rebase(
     assert found == [((LAST,), ["alembic_version", "earlier", "last", "later", "posts"])] * 2
 
 
+def test_a_revision_that_would_wait_for_the_next_phase_is_warned_of(blog: Facade, project: Project) -> None:
+    write_parallel(project)
+    project.revision("blog", EARLIER, FIRST, message="earlier", upgrade="op.drop_column('posts', 'old')")
+    said = " ".join(blog.run("db-rebase", "blog").stderr.split())
+    assert said.startswith(f"Warning: {LATER} is in phase pre, and now depends on {EARLIER}, which is in phase post")
+    assert "restore the file of blog_1000000003, and run 'ampho db-merge blog'." in said
+    write_parallel(project)
+    assert not blog.run("db-rebase", "blog").stderr
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_what_the_template_writes_is_rebased_and_plain_alembic_reads_it(project: Project, framework: str) -> None:
     project.package("blog")

@@ -229,7 +229,7 @@ def _(found: AllGenerated, ctx: click.Context) -> None:
             say(
                 "There are two phases: the new release of the app needs the first part of these changes, but the old"
                 " release may fail with the second. Apply them with 'ampho db-up --phase pre' and '--phase post', or"
-                " all with 'ampho db-up'. To write one revision, add --no-split."
+                " all with 'ampho db-up'. To keep the changes together, add --no-split."
             )
     if not found:
         say("Nothing to do: its packages were compared with another database.")

@@ -19,7 +19,7 @@ from ampho.migrate.project import Project
 from ampho.migrate.queries import query_env
 from ampho.revise.autogenerate.comparison import Comparison
 from ampho.revise.autogenerate.drafting import Drafting
-from ampho.revise.autogenerate.operations.describe import Change, code_of, describe, risks
+from ampho.revise.autogenerate.operations.describe import Change, code_of, describe, replaced_columns, risks
 from ampho.revise.autogenerate.owners.ownership import Ownership, find_owners
 from ampho.revise.autogenerate.uncompared import uncompared, warn_of_uncompared
 from ampho.revise.autogenerate.write.directives import apply_hook, has_hook, preset
@@ -199,14 +199,21 @@ def by_database(whole: Project, databases: Iterable[str], texts: Sequence[str]) 
 
 def _warn_of_changes(found: Iterable[Generated], warn: Warn, *, dry_run: bool) -> None:
     """Warn about questions without an answer, and about changes that may lose data or fail on tables with rows."""
+    found = tuple(found)
     for each in found:
         for question in each.questions:
             warn(question.warning)
         if each.questions and not dry_run:
             files = "file" if len(each.paths) == 1 else "files"
-            warn(f"To add such an option, delete the new {files} of {each.package}, and run the command again.")
+            alone = f" for {each.package} alone" if len(found) > 1 else ""
+            warn(f"To add such an option, delete the new {files} of {each.package}, and run the command again{alone}.")
         for risk in risks(each.changes):
             warn(risk)
+        for old, new in replaced_columns(each.changes) if each.is_split else ():
+            warn(
+                f"Phase pre copies {old} to {new}. What the old release writes to {old} after that is lost, unless a"
+                ' trigger copies it: see "Rename a column" in docs/zero-downtime.md.'
+            )
 
 
 def _names(project: Project, packages: Sequence[str], wish: Wish, *, are_named: bool) -> list[str]:

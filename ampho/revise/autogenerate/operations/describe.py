@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -195,6 +196,16 @@ def risks(changes: Iterable[Change]) -> Iterator[str]:
     if lost:
         yield f"The revision drops {listed(lost, _SHOWN)}. The data in {'it' if len(lost) == 1 else 'them'} is lost."
     yield from (change.risk for change in changes if change.risk)
+
+
+def replaced_columns(changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
+    """Yield each dropped column, and the column that existing rows get its value in, with their tables."""
+    dropped = [change.name for change in changes if change.kind == "-" and change.object == "column"]
+    for change in changes:
+        for old in dropped if change.detail.startswith(FILLS) else ():
+            table, _, column = old.rpartition(".")
+            if table == change.name.rpartition(".")[0] and re.search(rf"\b{re.escape(column)}\b", change.detail):
+                yield old, change.name
 
 
 def type_name(type_: TypeEngine[Any], dialect: Dialect) -> str:
