@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
+from facade import facade
 from planted import BACKENDS, Case, cases, drafted, reported, strong_migrations
 from project import Project
 from servers import Database
@@ -106,11 +107,29 @@ def test_the_help_of_squawk_is_completed(project: Project, database: Database) -
         'op.alter_column("book", "title", new_column_name="name")': "Add a new column, copy the data in batches",
         'op.alter_column("book", "pages", type_=sa.Text())': "Add a new column, copy the data in batches",
         'op.add_column("book", sa.Column("n", sa.Text(), sa.Computed("pages + 1")))': "Add the column as nullable",
+        'op.execute("ALTER TABLE book ADD CONSTRAINT x EXCLUDE (pages WITH =)")': "Use `NOT VALID`",
     }
     draft = drafted(project, [Case(frozenset(), line) for line in helps], database.url)
     for revision, (line, start) in zip(draft.revisions, helps.items(), strict=True):
         (violation,) = lint(replace(draft, revisions=(revision,))).violations
         assert violation.help.startswith(start), line
+
+
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_columns_of_the_same_name_are_lost_one_by_one(project: Project, database: Database) -> None:
+    upgrade = 'op.drop_column("author", "name")\nop.drop_column("book", "name")'
+    draft = drafted(project, [Case(frozenset(), upgrade)], database.url)
+    lost = [each.statement for each in lint(draft).violations if each.rule == "data-loss"]
+    assert lost == [f"ALTER TABLE {table} DROP COLUMN name" for table in ("author", "book")]
+
+
+@pytest.mark.drivers("sqlite+pysqlite")
+def test_a_table_that_a_later_revision_creates_is_not_new(project: Project, database: Database) -> None:
+    project.package("core")
+    project.revision("core", "core_1", upgrade='op.drop_table("book")')
+    project.revision("core", "core_2", "core_1", upgrade='op.create_table("book", sa.Column("id", sa.Integer))')
+    with facade(project, "flask", ["core"], database.url) as each:
+        assert [one.rule for one in each.call("lint", "core_1").violations] == ["data-loss", "irreversible"]
 
 
 @pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")

@@ -31,9 +31,10 @@ def lost(sql: str | None, upgrade: Function | None) -> Iterator[tuple[Described,
         yield from ((what, "") for name, what in lost_in_code(upgrade) if name)
         return
     # In SQLite's batch mode, the SQL does not drop a column, but creates a new table without it.
-    columns = {name: (what, "") for name, what in lost_in_code(upgrade, columns_only=True) if name}
-    found = {name: (Described(what), statement) for name, (what, statement) in lost_in_sql(sql)}
-    yield from (found | columns | found).values()
+    found = [*lost_in_sql(sql)]
+    names = {name for name, _ in found}
+    yield from ((Described(what), statement) for _, (what, statement) in found)
+    yield from ((what, "") for name, what in lost_in_code(upgrade, columns_only=True) if name and name not in names)
 
 
 def lines_in_batches(upgrade: Function | None) -> set[int]:

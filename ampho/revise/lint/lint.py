@@ -81,7 +81,7 @@ def draft(
         chosen = {rid for name in names for rid in _named(graph, name, known)} if names else pending
         if changed is not None:
             return in_order(chosen & branch.revisions_in(changed, graph)), ()
-        return in_order(chosen), in_order(pending - chosen)
+        return in_order(chosen), in_order(pending - chosen - graph.descendants(chosen))
 
     def in_order(ids: Iterable[str]) -> tuple[Revision, ...]:
         graph = project.graph

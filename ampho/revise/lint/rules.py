@@ -66,7 +66,7 @@ _POSTGRES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "Create a unique index on the view, and use REFRESH MATERIALIZED VIEW CONCURRENTLY.",
         ),
         (
-            r"\s*ALTER\s+TABLE\b.*\bADD\s+(?:COLUMN\s+)?(?!CONSTRAINT\b)\S+\s+(?:\w*SERIAL\b|.*\bAS\s+IDENTITY\b)",
+            r"\s*ALTER\s+TABLE\b.*\bADD\s+(?:COLUMN\s+)?(?!(?:CONSTRAINT|GENERATED)\b)\S+\s+(?:\w*SERIAL\b|.*\bAS\s+IDENTITY\b)",
             "It rewrites the table to number the rows, and blocks reads and writes until it is done.",
             "Add a column without a default, fill it in batches, and then add the sequence.",
         ),

@@ -34,6 +34,7 @@ _HAS_RULE = re.compile(r"\b(?:FOREIGN\s+KEY|UNIQUE|PRIMARY\s+KEY)\b", re.IGNOREC
 """Matches a constraint that another rule reports, too."""
 
 _ADDS_COLUMN = re.compile(r"\s*ALTER\s+TABLE\s.*\bADD\s+COLUMN\b", re.IGNORECASE | re.DOTALL)
+_NO_FUNCTION = re.compile(r"\b(?:GENERATED|EXCLUDE)\b", re.IGNORECASE)
 _FUNCTIONS = {
     "require-concurrent-index-creation": "create_index()",
     "ban-concurrent-index-creation-in-transaction": "create_index()",
@@ -152,7 +153,7 @@ def help_with(rule: str, statement: Statement, theirs: str) -> str:
         return REPLACE_HELP.format(_REPLACED[rule])
     adds = "add_column" in statement.calls or _ADDS_COLUMN.match(statement.bare)
     function = "add_column()" if adds and rule in _FUNCTIONS else _FUNCTIONS.get(rule)
-    if not function or "GENERATED" in statement.bare.upper():
+    if not function or _NO_FUNCTION.search(statement.bare):
         return theirs
     first = "Fill the column. Then use" if rule == _NOT_NULL else "Use"
     return f"{first} {function} of ampho.operations, which does not block the app."
