@@ -24,7 +24,7 @@ from facade import URLS, facade
 from inside import inside
 from project import Project
 from servers import Database
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, event
 
 from ampho.database.connection import connect
 from ampho.database.engine import database_of, unpooled
@@ -166,6 +166,36 @@ def test_the_templates_used_least_recently_are_dropped(with_store: With) -> None
         assert raised.value.is_missing
 
     with_store(use)
+
+
+@pytest.mark.drivers("postgresql", "mariadb")
+def test_another_process_that_drops_old_templates_keeps_a_new_one(project: Project, database: Database) -> None:
+    project.package("core")
+
+    def use(engine: Engine) -> None:
+        with opened(engine) as store, opened(engine) as other:
+            pruned: list[str] = []
+            unused = 3600.0
+
+            def prune(connection: Connection, cursor: object, statement: str, *_: object) -> None:
+                if statement.startswith(("ALTER", "COMMENT")):
+                    pruned.append(statement)
+                    other.prune(0, unused)
+
+            store.sweep()  # which connects to the server
+            event.listen(store._kept, "after_cursor_execute", prune)
+            key = build(store)
+            assert pruned
+            assert store.templates() == [key]
+
+            event.remove(store._kept, "after_cursor_execute", prune)
+            event.listen(store._kept, "before_cursor_execute", prune)
+            unused = 0
+            store.touch(key)
+            assert store.templates() == []
+
+    with facade(project, zigzag.framework_of(database), ["core"], database.url) as each:
+        inside(each, use)
 
 
 def test_a_build_waits_for_another(project: Project, database: Database) -> None:

@@ -59,14 +59,13 @@ class PostgresStore(ServerStore):
             raise
 
     def publish(self, name: str, key: str) -> None:
-        """Turn a build into a template by renaming it."""
-        template = template_name(key)
+        """Turn a build into a template by renaming it, at last: without a mark, others would take it for an old one."""
         with self._managing(name) as server:
             if self._find(key):
                 return self._drop(server, name)
-            server.exec_driver_sql(f"ALTER DATABASE {quote(server, name)} RENAME TO {template}")
-            server.exec_driver_sql(f"ALTER DATABASE {template} ALLOW_CONNECTIONS false")
-            self._mark(server, template, key)
+            self._mark(server, name, key)
+            server.exec_driver_sql(f"ALTER DATABASE {quote(server, name)} ALLOW_CONNECTIONS false")
+            server.exec_driver_sql(f"ALTER DATABASE {quote(server, name)} RENAME TO {template_name(key)}")
         return None
 
     def server(self) -> str:

@@ -110,8 +110,12 @@ class ServerStore(Store):
     def _touch(self, key: str) -> None:
         template = self._find(key)
         if template is not None:
-            with self._managing(template.name) as server:
-                self._mark(server, template.name, key)
+            try:
+                with self._managing(template.name) as server:
+                    self._mark(server, template.name, key)
+            except DatabaseError:
+                if self._find(key):  # unless another process dropped it meanwhile
+                    raise
 
     def _forget(self, key: str) -> None:
         """Drop a template, unless another process has dropped it, or is connected to it."""
