@@ -7,7 +7,7 @@ are ``upgrade()``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,13 +48,20 @@ def cases(backend: str) -> list[Case]:
 
 def strong_migrations(backend: str) -> dict[str, Case]:
     """Read the checks of strong_migrations for a database, by what they find."""
-    found = {}
-    for paragraph in (FOLDER / "strong_migrations.txt").read_text("utf-8").split("\n\n"):
+    return {name: Case(frozenset(), upgrade) for name, upgrade in _named("strong_migrations", backend)}
+
+
+def exact(backend: str) -> list[tuple[str, Case]]:
+    """Read the revisions for a database with all that is reported about them: each rule, and the number of its line."""
+    return [(expected, Case(frozenset(), upgrade)) for expected, upgrade in _named("exact", backend)]
+
+
+def _named(file: str, backend: str) -> Iterator[tuple[str, str]]:
+    for paragraph in (FOLDER / f"{file}.txt").read_text("utf-8").split("\n\n"):
         head, _, upgrade = paragraph.strip().partition("\n")
-        backends, _, name = head.partition(": ")
-        if backend in backends.split():
-            found[name] = Case(frozenset(), upgrade)
-    return found
+        backends, _, name = head.partition(":")
+        if backend in backends.split() and not head.startswith("#"):
+            yield name.strip(), upgrade
 
 
 def write(project: Project, given: Sequence[Case]) -> list[str]:
@@ -70,6 +77,11 @@ def write(project: Project, given: Sequence[Case]) -> list[str]:
 def drafted(project: Project, given: Sequence[Case], url: URL | str) -> Draft:
     """Write the revisions, and return them with their SQL."""
     write(project, given)
+    return redrafted(project, url)
+
+
+def redrafted(project: Project, url: URL | str) -> Draft:
+    """Return the revisions of a project with their SQL."""
     config = {"AMPHO_STATEMENT_LOCK_TIMEOUT": 5}
     with (
         facade(project, "flask", ["core"], url, **config) as each,

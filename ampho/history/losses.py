@@ -9,7 +9,7 @@ from copy import deepcopy
 from math import inf, nan
 from typing import TypeAlias
 
-from ampho.history.sql import CHANGES_SCHEMA, executed, lost_in_statements
+from ampho.history.sql import CHANGES_SCHEMA, executed, lost_in_statements, qualified
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -130,6 +130,14 @@ def reachable(defined: Mapping[str, ast.stmt | None], name: str) -> Iterator[Fun
         todo += names
 
 
+def joined(defined: Mapping[str, ast.stmt | None], name: str) -> Function:
+    """Return a function together with all functions that it refers to, as one function."""
+    found = sorted(reachable(defined, name), key=lambda function: function.lineno)
+    body = [statement for function in found for statement in function.body]
+    nothing = ast.arguments([], [], None, [], [], None, [])
+    return ast.FunctionDef(name, nothing, body, [], lineno=getattr(defined.get(name), "lineno", 1))
+
+
 class _Constants(ast.NodeTransformer):
     """Replaces the names of a file's constants in a function by their values."""
 
@@ -164,12 +172,10 @@ def _is_set(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Store)
 
 
-def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> Iterator[tuple[str, Described]]:
-    """Yield the name of each object that a function drops or empties, with a description.
+def lost_in_code(function: ast.stmt | None) -> Iterator[Described]:
+    """Yield a description of each object that a function drops or empties.
 
-    The name is empty if the code computes it. Tables that the same function created earlier are left out.
-
-    :param columns_only: whether to include only columns that are dropped with ``drop_column()``.
+    Tables that the same function created earlier are left out.
     """
     if not isinstance(function, Function):
         return
@@ -180,14 +186,13 @@ def lost_in_code(function: ast.stmt | None, *, columns_only: bool = False) -> It
     for node in nodes:
         if isinstance(node, ast.Call) and id(node) not in limited and (lost := _lost_by(node, created, assigned)):
             verb, kind, name = lost
-            if kind == "column" or not columns_only:
-                yield name, Described.at(node, f"{verb} {named(kind, name)}")
-        elif not columns_only and (sql := text_of(node)):
+            yield Described.at(node, f"{verb} {named(kind, name)}")
+        elif sql := text_of(node):
             found += [(node, statement.bare) for statement in executed(sql)]
-    lines = {name: line for (name, _), line in created.items()}
-    for place, name, what in lost_in_statements([bare for _, bare in found]):
-        if lines.get(name, inf) >= found[place][0].lineno:
-            yield name, Described.at(found[place][0], what)
+    lines = {qualified(f"{schema}.{name}" if schema else name): line for (name, schema), line in created.items()}
+    for place, table, what in lost_in_statements([bare for _, bare in found]):
+        if lines.get(table, inf) >= found[place][0].lineno:
+            yield Described.at(found[place][0], what)
 
 
 def _lost_by(

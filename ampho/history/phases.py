@@ -21,13 +21,13 @@ from ampho.history.losses import (
     called,
     converting,
     functions,
+    joined,
     lost_in_code,
     named,
     narrowing,
     part_of,
     parts_of,
     precision,
-    reachable,
     scale,
     string,
     text_of,
@@ -134,9 +134,9 @@ def _inferred(digest: bytes, file: str) -> Placement:
     if not _SUSPECT.search(part_of(source, "upgrade")):
         return _UNKNOWN
     defined = functions(source)
-    function = _joined(defined, "upgrade")
-    upgrade, downgrade = [*_operations(function)], [*_operations(_joined(defined, "downgrade"))]
-    lost = [what for _, what in lost_in_code(function)]
+    function = joined(defined, "upgrade")
+    upgrade, downgrade = [*_operations(function)], [*_operations(joined(defined, "downgrade"))]
+    lost = [*lost_in_code(function)]
     _tell(upgrade, downgrade)
     changes = _Changes(upgrade, downgrade)
     effects = [effect for operation in upgrade for effect in changes.effects(operation)]
@@ -162,14 +162,6 @@ class _Operation(NamedTuple):
     call: ast.Call
     table: str
     first: int
-
-
-def _joined(defined: Mapping[str, ast.stmt | None], name: str) -> Function:
-    """Return a function together with all functions that it refers to."""
-    found = sorted(reachable(defined, name), key=lambda function: function.lineno)
-    body = [statement for function in found for statement in function.body]
-    nothing = ast.arguments([], [], None, [], [], None, [])
-    return ast.FunctionDef(name, nothing, body, [])
 
 
 def _operations(function: Function) -> Iterator[_Operation]:

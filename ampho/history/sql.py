@@ -26,7 +26,7 @@ HIDDEN = "'...'"
 
 # This expression splits SQL into statements. An unterminated literal does not match, so that no statement is missed.
 _TOKENS = re.compile(
-    r"""(?P<text>'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|(?P<name>"(?:[^"]|"")*"|`[^`]*`|\[[^\]\n]*\])"""
+    r"""(?P<text>\b[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)|(?P<name>"(?:[^"]|"")*"|`[^`]*`|\[[^\]\n]*\])"""
     r"""|(?P<comment>--[^\n]*|/\*.*?\*/|^[ \t]*\#[ \t][^\n]*)|(?P<end>;)""",  # MySQL's comments begin with "#", too
     re.DOTALL | re.MULTILINE,
 )
@@ -42,15 +42,20 @@ _EMPTIES = re.compile(
 _ALTER_TABLE = r"\s*ALTER\s+(?:(?:ONLINE|IGNORE|FOREIGN)\s+)*TABLE\s"
 _ALTERS = re.compile(_ALTER_TABLE, re.IGNORECASE)
 _NO_COLUMN = "CONSTRAINT|PRIMARY|FOREIGN|INDEX|KEY|CHECK|NOT|DEFAULT|IDENTITY|EXPRESSION|SYSTEM|TABLE"
-_DROPS_PART = re.compile(
-    rf"\bDROP\s+(?:(?P<kind>COLUMN|PARTITION)\s+|(?!(?:{_NO_COLUMN}|COLUMN|PARTITION)\b))(?:IF\s+EXISTS\s+)?"
-    rf"(?P<names>{NAME})",
-    re.IGNORECASE,
+_DROPS_COLUMN = re.compile(
+    rf"\bDROP\s+(?:COLUMN\s+|(?!(?:{_NO_COLUMN}|COLUMN|PARTITION)\b))(?:IF\s+EXISTS\s+)?(?P<name>{NAME})", re.IGNORECASE
 )
+_EMPTIES_PARTITION = re.compile(rf"\b(?P<verb>DROP|TRUNCATE)\s+PARTITION\s+(?:IF\s+EXISTS\s+)?{_NAMES}", re.IGNORECASE)
 CREATES_TABLE = re.compile(
     rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{NAME})", re.IGNORECASE
 )
-_RENAMES = re.compile(rf"\sRENAME\s+TO\s+(?P<name>{NAME})", re.IGNORECASE)
+_RENAMES_TABLE = re.compile(
+    rf"{_ALTER_TABLE}\s*(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?P<old>{NAME})\s(?:.*,)?\s*"
+    rf"RENAME\s+(?:TO\s+|AS\s+|(?!(?:COLUMN|CONSTRAINT|INDEX|KEY)\b))(?P<new>{NAME})\s*(?:,|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_RENAMES_TABLES = re.compile(r"\s*RENAME\s+TABLES?\s", re.IGNORECASE)
+_RENAMED = re.compile(rf"(?P<old>{NAME})\s+(?:(?:WAIT\s+\d+|NOWAIT)\s+)?TO\s+(?P<new>{NAME})", re.IGNORECASE)
 
 # The parts of ALTER TABLE, and other statements, with the calls in Python that do the same.
 _FLAT = r"\([^()]*\)"
@@ -185,11 +190,13 @@ class Statement(NamedTuple):
     :ivar bare: the statement without comments and the contents of literals.
     :ivar text: the statement as it was written.
     :ivar end: the place in the SQL where it ends.
+    :ivar in_block: whether it is in an anonymous block of PostgreSQL, which ends at that place.
     """
 
     bare: str
     text: str
     end: int
+    in_block: bool = False
 
 
 def without_literals(sql: str, *, mysql: bool) -> str:
@@ -208,28 +215,34 @@ def _hide(token: re.Match[str]) -> str:
     return HIDDEN if token["literal"] else token[0]
 
 
-def lost_in_sql(sql: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield the name of each object that SQL drops or empties, with a description and the statement.
-
-    Tables that the same SQL created earlier, or later replaces by renaming another table, are left out.
-    """
-    found = list(executed(sql))
-    for place, name, what in lost_in_statements([each.bare for each in found]):
-        yield name, (what, found[place].text)
-
-
 def lost_in_statements(found: Sequence[str]) -> Iterator[tuple[int, str, str]]:
-    """Yield the place of each statement that drops or empties objects, and the name and a description of each."""
-    renames = ((place, _RENAMES.search(bare)) for place, bare in enumerate(found))
-    replaced = {unquoted(rename["name"]): place for place, rename in renames if rename}
+    """Yield the place of each statement that loses data, the table that it drops or empties, and a description.
+
+    The table is empty if the statement loses something else. Tables that an earlier statement created are left out, and
+    those that another table replaces by getting their name.
+    """
+    renamed = [(place, old, new) for place, bare in enumerate(found) for old, new in renames(bare)]
+    taken, moved, replaced = {new: place for place, _, new in renamed}, dict[str, str](), set[str]()
+    for _, old, new in renamed:
+        replaced.add(moved.get(new, ""))
+        moved[old] = new
     created: set[str] = set()
     for place, bare in enumerate(found):
-        creation = CREATES_TABLE.match(bare)
-        if creation:
-            created.add(unquoted(creation["name"]))
-        for name, what in _lost_in_statement(bare):
-            if name not in created and replaced.get(name, -1) < place:
-                yield place, name, what
+        if creation := CREATES_TABLE.match(bare):
+            created.add(qualified(creation["name"]))
+        for table, what in lost_in_statement(bare):
+            if not table or (table not in created | replaced and taken.get(table, -1) < place):
+                yield place, table, what
+
+
+def renames(bare: str) -> Iterator[tuple[str, str]]:
+    """Yield the old and the new name of each table that a statement renames, as :func:`qualified` returns them."""
+    if _RENAMES_TABLES.match(bare):
+        yield from ((qualified(found["old"]), qualified(found["new"])) for found in _RENAMED.finditer(bare))
+    elif found := _RENAMES_TABLE.match(bare):
+        schema, dot, _ = (old := qualified(found["old"])).rpartition(".")
+        new = qualified(found["new"])
+        yield old, new if "." in new else f"{schema}{dot}{new}"
 
 
 def operations_in_sql(bare: str) -> Iterator[str]:
@@ -265,17 +278,20 @@ def _described(found: dict[str, str], text: str) -> dict[str, str]:
     }
 
 
-def _lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
+def lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
+    """Yield what a statement loses; see :func:`lost_in_statements`, which leaves out what is not lost."""
     if drop := _DROPS.match(bare):
-        for name in map(unquoted, drop["names"].split(",")):
-            yield name, f"drops the {drop['kind'].lower()} {name}"
+        for name in drop["names"].split(","):
+            yield qualified(name), f"drops the {drop['kind'].lower()} {unquoted(name)}"
     elif empty := _EMPTIES.match(bare):
-        for name in map(unquoted, empty["names"].split(",")):
-            yield name, f"empties the table {name}"
+        for name in empty["names"].split(","):
+            yield qualified(name), f"empties the table {unquoted(name)}"
     elif _ALTERS.match(bare):
-        for part in _DROPS_PART.finditer(bare):
-            name = unquoted(part["names"])
-            yield name, f"drops the {(part['kind'] or 'column').lower()} {name}"
+        for column in _DROPS_COLUMN.finditer(bare):
+            yield "", f"drops the column {unquoted(column['name'])}"
+        for part in _EMPTIES_PARTITION.finditer(bare):
+            verb = "drops" if part["verb"].upper() == "DROP" else "empties"
+            yield from (("", f"{verb} the partition {unquoted(name)}") for name in part["names"].split(","))
 
 
 def statements(sql: str) -> Iterator[Statement]:
@@ -309,7 +325,7 @@ def executed(sql: str) -> Iterator[Statement]:
             *(_literal_text(text["text"]) for text in _EXECUTED.finditer(body)),
         ):
             for inner in statements(part):
-                yield each._replace(bare=inner.bare)
+                yield each._replace(bare=inner.bare, text=inner.text, in_block=True)
 
 
 def _literal_text(literal: str) -> str:
@@ -325,3 +341,8 @@ def string_literal(text: str) -> str:
 def unquoted(name: str) -> str:
     """Return a name without its schema and its quotes."""
     return name.strip().rpartition(".")[2].strip('"`[]')
+
+
+def qualified(name: str) -> str:
+    """Return a name with its schema, unless that is PostgreSQL's ``public``, and without quotes."""
+    return ".".join(part.strip('"`[]') for part in name.strip().split(".")).removeprefix("public.")

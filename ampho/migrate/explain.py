@@ -107,7 +107,7 @@ def _dangers(source: bytes, name: str, dialect: str) -> tuple[tuple[str, ...], t
 
 
 def _dangers_of(reached: list[Function], source: bytes, dialect: str) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    lost = dict.fromkeys(what for function in reached for _, what in lost_in_code(function))
+    lost = dict.fromkeys(what for function in reached for what in lost_in_code(function))
     changed = converted_in_code if dialect == "sqlite" else narrowed_in_code
     lost |= dict.fromkeys(what for function in reached for what in changed(function))
     commits = any(map(_commits, reached)) if reached else _AUTOCOMMIT.encode() in source

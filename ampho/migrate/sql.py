@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ampho.migrate.alembic import GraphScripts
 
 
-_NEED_DATABASE = ("reads data", "reads the database", "batch mode", "MockConnection", "No inspection system")
+_NEED_DATABASE = ("reads data", "reads the database", "reads the table", "MockConnection", "No inspection system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,12 @@ class Excerpt:
     sql: str
     lines: Sequence[tuple[int, int]] = ()
 
-    def line_at(self, place: int) -> int:
-        """Return the line of the revision file that a place in the SQL is from; 0 if it is not known."""
-        return next((line for end, line in self.lines if place < end), 0)
+    def parts(self) -> Iterator[tuple[int, int, str]]:
+        """Yield the SQL that each line wrote, with its place and the line, which is 0 if it is not known."""
+        begin = 0
+        for end, line in (*self.lines, (len(self.sql), 0)):
+            yield begin, line, self.sql[begin:end]
+            begin = end
 
 
 def upgrade_sql(
@@ -286,11 +289,20 @@ class _Writer:
         revision = self.current.revision
         where = place(exc, revision.path)
         return RenderError(
-            f"Revision {revision.id} of {revision.package} cannot be written as SQL, at {where}: {_why_not(exc)}",
+            f"Revision {revision.id} of {revision.package} cannot be written as SQL, at {where}: {self.why_not(exc)}",
             revision=revision.id,
             package=revision.package,
             path=revision.path,
         )
+
+    def why_not(self, exc: BaseException) -> str:
+        """Return why a revision cannot be written, and the remedy."""
+        text = _why_not(exc)
+        if "literal value renderer" in text or "without a renderable value" in text:
+            return f"{text}. For the column or bind parameter, use a type whose values can be written as literals."
+        if any(part in text for part in _NEED_DATABASE):
+            return f"{text}. The revision needs a live database, so run the command without -s/--sql."
+        return f"{text}. Correct the revision, or if it needs a live database, run the command without -s/--sql."
 
 
 class _Lines(io.StringIO):
@@ -324,6 +336,10 @@ class _Excerpts(_Writer):
         self.output = _Lines(lambda: self.current)
         self.found: dict[str, Excerpt | RenderError] = {}
 
+    def why_not(self, exc: BaseException) -> str:
+        """Return why a revision cannot be written."""
+        return f"{_why_not(exc)}."
+
     def prepared(self, step: RevisionStep) -> RevisionStep:
         write = step.migration_fn
 
@@ -349,10 +365,5 @@ class _Excerpts(_Writer):
 
 def _why_not(exc: BaseException) -> str:
     text = describe(exc)
-    if "literal value renderer" in text or "without a renderable value" in text:
-        return f"{text}. For the column or bind parameter, use a type whose values can be written as literals."
-    if "batch mode" in text:
-        text = "SQLite's batch mode reads the table that it rebuilds"
-    if any(part in text for part in _NEED_DATABASE):
-        return f"{text}. The revision needs a live database, so run the command without -s/--sql."
-    return f"{text}. Correct the revision, or if it needs a live database, run the command without -s/--sql."
+    is_batch = "requires a live database connection" in text  # as Alembic says
+    return "SQLite's batch mode reads the table that it rebuilds" if is_batch else text

@@ -110,9 +110,9 @@ def test_what_cannot_be_written_as_sql_is_told_and_the_others_are_looked_at(post
     )
     report = postgres.call("lint", "core_3", "core_4")
     assert found(report, "no-sql") == [("core_3", "no-sql")]
-    assert (
-        "squawk did not check this revision. Revision core_3 of core cannot be written as SQL"
-        in report.violations[0].message
+    assert report.violations[0].message == (
+        "Only its code was checked. Revision core_3 of core cannot be written as SQL, at"
+        " core/migrations/versions/core_3_by_hand.py:13: RuntimeError: it reads data."
     )
     assert found(report, "require-concurrent-index-creation") == [("core_4", "require-concurrent-index-creation")]
 

@@ -7,9 +7,10 @@ from importlib.metadata import version
 
 import pytest
 from facade import facade
-from planted import BACKENDS, Case, cases, drafted, reported, strong_migrations
+from planted import BACKENDS, Case, cases, drafted, exact, redrafted, reported, strong_migrations
 from project import Project
 from servers import Database
+from sqlalchemy.exc import DBAPIError
 
 from ampho.revise.lint.lint import lint
 
@@ -106,7 +107,7 @@ def test_the_help_of_squawk_is_completed(project: Project, database: Database) -
         'op.rename_table("book", "books")': "Add a new table, copy the data in batches",
         'op.alter_column("book", "title", new_column_name="name")': "Add a new column, copy the data in batches",
         'op.alter_column("book", "pages", type_=sa.Text())': "Add a new column, copy the data in batches",
-        'op.add_column("book", sa.Column("n", sa.Text(), sa.Computed("pages + 1")))': "Add the column as nullable",
+        'op.add_column("book", sa.Column("n", sa.Text(), sa.Computed("pages", persisted=True)))': "Add the column as",
         'op.execute("ALTER TABLE book ADD CONSTRAINT x EXCLUDE (pages WITH =)")': "Use `NOT VALID`",
     }
     draft = drafted(project, [Case(frozenset(), line) for line in helps], database.url)
@@ -147,3 +148,50 @@ def test_a_new_column_without_values_breaks_no_constraint(project: Project, data
         }
     rules = reported(drafted(project, [Case(frozenset(), upgrade) for upgrade in given], database.url))
     assert dict(zip(given, rules, strict=True)) == given
+
+
+@of_present_rules
+@pytest.mark.drivers("sqlite+pysqlite", "postgresql+psycopg", "mariadb+pymysql")
+def test_each_finding_is_reported_once_and_on_its_line(project: Project, database: Database) -> None:
+    given = exact(database.backend)
+    draft = drafted(project, [case for _, case in given], database.url)
+    for revision, (expected, case) in zip(draft.revisions, given, strict=True):
+        before = revision.path.read_text("utf-8").partition("def upgrade")[0].count("\n") + 1
+        found = [f"{one.rule} {one.line - before}" for one in lint(replace(draft, revisions=(revision,))).violations]
+        assert sorted(found) == sorted(filter(None, expected.split(", "))), f"{case.upgrade}\n{found}"
+
+
+@of_present_rules
+@pytest.mark.drivers("mariadb+pymysql")
+def test_mariadb_gives_existing_rows_a_value_and_the_old_release_cannot_insert(
+    project: Project, database: Database
+) -> None:
+    draft = drafted(
+        project, [Case(frozenset(), 'op.add_column("t", sa.Column("n", sa.Integer, nullable=False))')], database.url
+    )
+    (violation,) = lint(draft).violations
+    assert violation.message == (
+        "It adds the column n that must not be NULL and has no default: existing rows get a value such as 0 or '', and"
+        " the running release cannot insert rows."
+    )
+    database.run(
+        "CREATE TABLE t (id INTEGER)", "INSERT INTO t VALUES (1)", "ALTER TABLE t ADD COLUMN n INTEGER NOT NULL"
+    )
+    assert database.query("SELECT n FROM t") == [(0,)]
+    with pytest.raises(DBAPIError, match="doesn't have a default value"):
+        database.run("INSERT INTO t (id) VALUES (2)")
+
+
+@of_present_rules
+@pytest.mark.drivers("postgresql+psycopg", "mariadb+pymysql")
+def test_a_type_that_another_function_changes_is_looked_at(project: Project, database: Database) -> None:
+    draft = drafted(project, [Case(frozenset(), "change('isbn')")], database.url)
+    change = 'op.alter_column("book", name, existing_type=sa.String(20), type_=sa.String({}), existing_nullable=True)'
+    body = "\n".join(f"    {change.format(size)}" for size in (30, 10))
+    path = draft.revisions[0].path
+    path.write_text(f"{path.read_text('utf-8')}\n\ndef change(name):\n{body}\n", "utf-8")
+    draft = redrafted(project, database.url)
+    last = path.read_text("utf-8").count("\n")
+    expected = {"postgresql": "changing-column-type", "mariadb": "blocks-writes"}[database.backend]
+    found = [(one.rule, one.line) for one in lint(draft).violations]
+    assert sorted(found) == sorted([(expected, last), ("data-loss", last)])

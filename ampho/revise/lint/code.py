@@ -8,13 +8,16 @@ from collections.abc import Iterator, Mapping
 from ampho.history.losses import (
     Described,
     Function,
+    argument,
     called,
     calls_in,
     is_empty,
     lost_in_code,
+    named,
     statements_of,
+    string,
 )
-from ampho.history.sql import lost_in_sql
+from ampho.history.required import batches
 from ampho.revise.lint.statements import lines_of
 
 LOSS_HELP = "Release code that does not use it first, and back up the data that you may need."
@@ -22,19 +25,18 @@ NULL_HELP = "Let the column be NULL, fill it, and make it NOT NULL in a later re
 REVERT_HELP = "Write a downgrade() that reverts upgrade(), or allow this finding in the file."
 
 
-def lost(sql: str | None, upgrade: Function | None) -> Iterator[tuple[Described, str]]:
-    """Yield a description of each object that a revision drops or empties, and the SQL statement if it is known.
+def lost(upgrade: Function | None, *, in_batch_mode: bool) -> Iterator[Described]:
+    """Yield a description of each object that code drops or empties.
 
-    :param sql: the SQL of the revision; None if it cannot be written as SQL.
+    :param in_batch_mode: whether to look only at columns that are dropped in a ``with op.batch_alter_table()``.
     """
-    if sql is None:
-        yield from ((what, "") for name, what in lost_in_code(upgrade) if name)
-        return
-    # In SQLite's batch mode, the SQL does not drop a column, but creates a new table without it.
-    found = [*lost_in_sql(sql)]
-    names = {name for name, _ in found}
-    yield from ((Described(what), statement) for _, (what, statement) in found)
-    yield from ((what, "") for name, what in lost_in_code(upgrade, columns_only=True) if name and name not in names)
+    if not in_batch_mode:
+        yield from lost_in_code(upgrade)
+    elif upgrade is not None:
+        inside = batches(upgrade)
+        for call in calls_in(upgrade, "drop_column"):
+            if id(call) in inside:
+                yield Described.at(call, f"drops {named('column', string(argument(call, 'column_name', 0)))}")
 
 
 def lines_in_batches(upgrade: Function | None) -> set[int]:

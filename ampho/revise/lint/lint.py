@@ -15,10 +15,11 @@ from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, RenderError, SpecifierError
 from ampho.history.files import read_bytes
 from ampho.history.graph import Branch, Graph
-from ampho.history.losses import Function, converted_in_code, created_in, functions, narrowed_in_code
+from ampho.history.losses import Function, converted_in_code, created_in, functions, joined, narrowed_in_code
 from ampho.history.required import required_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
+from ampho.history.sql import CHANGES_SCHEMA, lost_in_statement, lost_in_statements, qualified
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 from ampho.migrate.sql import Excerpt, render_each
@@ -27,13 +28,12 @@ from ampho.revise.lint.report import (
     DATA_LOSS,
     IRREVERSIBLE,
     NO_SQL,
-    NOT_NULL,
     OWN,
     WHOLE_TABLE,
     LintReport,
     Violation,
 )
-from ampho.revise.lint.rules import found_in
+from ampho.revise.lint.rules import found_in, why_required
 from ampho.revise.lint.statements import NewTables, Server, Statement, batch_lines, suggested, written
 
 if TYPE_CHECKING:
@@ -107,13 +107,14 @@ def _created(revisions: Iterable[Revision]) -> Iterator[str]:
     for revision in revisions:
         upgrade = functions(read_bytes(revision.file)).get("upgrade")
         if isinstance(upgrade, Function):
-            yield from (name for name, _ in created_in(upgrade))
+            yield from (qualified(f"{schema}.{name}" if schema else name) for name, schema in created_in(upgrade))
 
 
 @dataclass
 class _Checked:
     """A revision while it is checked.
 
+    :ivar upgrade: its ``upgrade()``, together with the functions that this calls.
     :ivar statements: its statements.
     :ivar earlier: the statements of all revisions that run before.
     """
@@ -122,13 +123,9 @@ class _Checked:
     source: bytes
     sql: Excerpt | RenderError
     defined: dict[str, ast.stmt | None]
+    upgrade: Function | None
     statements: list[Statement] = field(default_factory=list[Statement])
     earlier: list[Statement] = field(default_factory=list[Statement])
-
-    @property
-    def upgrade(self) -> Function | None:
-        upgrade = self.defined.get("upgrade")
-        return upgrade if isinstance(upgrade, Function) else None
 
     def is_new(self, line: int) -> bool:
         """Return whether the statements of a line change only new tables."""
@@ -159,7 +156,7 @@ def lint(drafted: Draft) -> LintReport:
             earlier.append(each.upgrade)
     has_squawk = drafted.server.backend == "postgresql"
     if has_squawk:
-        found += _squawk(drafted, checked, found)
+        found += _squawk(drafted, checked)
     _check_rules(drafted.exclude, {*OWN, *(violation.rule for violation in found)})
     excluded = {each.revision.id: {*drafted.exclude, *_allowed(each.source)} for each in checked}
     places = {each.revision.id: place for place, each in enumerate(checked)}
@@ -173,7 +170,9 @@ def _read(drafted: Draft) -> Iterator[_Checked]:
     new, before = NewTables(set(drafted.new_tables)), list[Statement]()
     for revision in drafted.revisions:
         source = revision.path.read_bytes()
-        each = _Checked(revision, source, drafted.sql[revision.id], functions(source), earlier=[*before])
+        defined = functions(source)
+        upgrade = joined(defined, "upgrade") if isinstance(defined.get("upgrade"), Function) else None
+        each = _Checked(revision, source, drafted.sql[revision.id], defined, upgrade, earlier=[*before])
         for statement in _statements(each, drafted.server):
             each.statements.append(replace(statement, is_new=new.have(statement)))
             new.note(statement)
@@ -184,13 +183,11 @@ def _read(drafted: Draft) -> Iterator[_Checked]:
 def _statements(checked: _Checked, server: Server) -> list[Statement]:
     if isinstance(checked.sql, RenderError):
         return suggested(checked.upgrade)
-    found = written(checked.sql, checked.upgrade)
-    if server.backend == "sqlite":
-        # In batch mode, the SQL creates another table instead of altering the table.
-        lines = batch_lines(checked.upgrade)
-        found = [each for each in found if each.line not in lines] + suggested(checked.upgrade, batches_only=True)
-        found.sort(key=lambda each: each.line)
-    return found
+    if server.backend != "sqlite":
+        return written(checked.sql, checked.upgrade, with_batches=True)
+    # In batch mode, the SQL creates another table instead of altering the table.
+    found = written(checked.sql, checked.upgrade, with_batches=False) + suggested(checked.upgrade, batches_only=True)
+    return sorted(found, key=lambda each: each.line)
 
 
 def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iterator[Violation]:
@@ -198,11 +195,13 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
 
     :param earlier: the ``upgrade()`` of earlier revisions of the package, which may fill its columns.
     """
-    if isinstance(checked.sql, RenderError) and drafted.server.backend == "postgresql":
+    is_sqlite = drafted.server.backend == "sqlite"
+    if isinstance(checked.sql, RenderError):
         at = _LINE.search(str(checked.sql))
-        message = f"squawk did not check this revision. {checked.sql}"
-        yield checked.violation(NO_SQL, message, at=int(at["line"]) if at else 0)
-    yield from _lost(checked)
+        line = int(at["line"]) if at else 0
+        if not (is_sqlite and line in batch_lines(checked.upgrade)):  # the code of batch mode says the same as its SQL
+            yield checked.violation(NO_SQL, f"Only its code was checked. {checked.sql}", at=line)
+    yield from _lost(checked, is_sqlite=is_sqlite)
     yield from _changed(drafted, checked, earlier)
     in_batches = code.lines_in_batches(checked.upgrade)
     for number, statement in enumerate(checked.statements):
@@ -215,15 +214,19 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
         yield checked.violation(IRREVERSIBLE, why, code.REVERT_HELP, getattr(downgrade, "lineno", 1))
 
 
-def _lost(checked: _Checked) -> Iterator[Violation]:
-    sql = checked.sql.sql if isinstance(checked.sql, Excerpt) else None
-    statements = {each.text: each for each in checked.statements}
-    for what, text in code.lost(sql, checked.upgrade):
-        statement = statements.get(text)
-        is_new = checked.is_new(what.line) if statement is None else statement.is_new
-        if not is_new:
-            message = f"It {what}, and the data in it is lost."
-            yield checked.violation(DATA_LOSS, message, code.LOSS_HELP, statement or what.line)
+def _lost(checked: _Checked, *, is_sqlite: bool) -> Iterator[Violation]:
+    has_sql = isinstance(checked.sql, Excerpt)
+    for place, _, what in lost_in_statements([each.bare for each in checked.statements]) if has_sql else ():
+        if not (statement := checked.statements[place]).is_new:
+            yield _loss(checked, what, statement)
+    # In batch mode, the SQL for SQLite creates another table instead of dropping a column.
+    for described in code.lost(checked.upgrade, in_batch_mode=has_sql) if is_sqlite or not has_sql else ():
+        if not checked.is_new(described.line):
+            yield _loss(checked, described, described.line)
+
+
+def _loss(checked: _Checked, what: str, at: Statement | int) -> Violation:
+    return checked.violation(DATA_LOSS, f"It {what}, and the data in it is lost.", code.LOSS_HELP, at)
 
 
 def _changed(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iterator[Violation]:
@@ -236,29 +239,37 @@ def _changed(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> 
         return  # squawk has rules for columns that become NOT NULL
     for what in required_in_code(checked.upgrade, earlier):
         if not checked.is_new(what.line):
-            message = f"It {what}, so it may fail on a table with rows."
-            yield checked.violation(NOT_NULL, message, code.NULL_HELP, what.line)
+            yield checked.violation(*why_required(what, drafted.server), at=what.line)
 
 
-def _squawk(drafted: Draft, checked: Sequence[_Checked], found: Iterable[Violation]) -> Iterator[Violation]:
-    """Yield what squawk reports, unless Ampho has reported it, or it does not matter here."""
-    lost = {(one.revision, one.statement) for one in found if one.rule == DATA_LOSS}
+def _squawk(drafted: Draft, checked: Sequence[_Checked]) -> Iterator[Violation]:
+    """Yield what squawk reports, unless Ampho reports it, or it does not matter here."""
     rendered = [(each, each.sql.sql) for each in checked if isinstance(each.sql, Excerpt)]
+    inside = [
+        (each, one) for each in checked for one in each.statements if one.in_block and CHANGES_SCHEMA.match(one.bare)
+    ]
     version = ".".join(map(str, drafted.server.version))
     timeout = drafted.project.settings.statement_lock_timeout or 0
     is_timeout_known = bool(timeout)
-    for one in squawk.run([sql for _, sql in rendered], version, timeout):
-        each, _ = rendered[one.number]
-        before = [statement for statement in each.statements if statement.end <= one.place]
-        statement = next(iter(each.statements[len(before) :]), None)
-        if statement is None or statement.is_new:
-            continue
-        is_reported = _LOSES.match(one.rule) and (each.revision.id, statement.text) in lost
+    for one in squawk.run([*(sql for _, sql in rendered), *(f"{one.text};" for _, one in inside)], version, timeout):
+        if one.number < len(rendered):
+            each, _ = rendered[one.number]
+            before = [statement for statement in each.statements if statement.end <= one.place]
+            statement = next(iter(each.statements[len(before) :]), None)
+        else:
+            each, statement = inside[one.number - len(rendered)]
+            before = each.statements[: each.statements.index(statement)]
+        if statement is None or statement.is_new or (statement.in_block and one.rule == "syntax-error"):
+            continue  # a block may put names into SQL that is not complete
+        # What another table replaces is not lost.
+        is_reported = _LOSES.match(one.rule) and next(lost_in_statement(statement.bare), None)
         if squawk.is_about_timeouts(one.rule):
             if not is_timeout_known:
                 is_timeout_known = True
                 yield each.violation(one.rule, one.message, squawk.TIMEOUT_HELP, statement)
-        elif not is_reported and squawk.is_dangerous(one.rule, statement, [*each.earlier, *before]):
+        elif not is_reported and squawk.is_dangerous(
+            one.rule, statement, [*each.earlier, *before], drafted.server.version
+        ):
             yield each.violation(one.rule, one.message, squawk.help_with(one.rule, statement, one.help), statement)
 
 

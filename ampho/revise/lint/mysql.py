@@ -25,9 +25,8 @@ _OPTIMIZES = re.compile(r"\s*OPTIMIZE\s+TABLE\s", re.IGNORECASE)
 _CLAUSES = re.compile(r",(?![^()]*\))")
 _UNCHECKED = re.compile(r"\s*SET\s+(?:SESSION\s+|@@(?:SESSION\.)?)?FOREIGN_KEY_CHECKS\s*(:?=)\s*(?P<on>\w+)", re.I)
 
-_CHECK_ROWS = (
-    "Check the rows. Then run SET foreign_key_checks=0 before the statement, and add ALGORITHM=NOCOPY, LOCK=NONE."
-)
+_CHECK_ROWS = "Check the rows. Then run SET foreign_key_checks=0 before the statement, and add ALGORITHM={}, LOCK=NONE."
+_SWAP = "Fill a new table in batches, and swap the tables."
 
 _TEXTS = {"STRING": "VARCHAR", "UNICODE": "VARCHAR", "NVARCHAR": "VARCHAR", "UNICODETEXT": "TEXT"}
 _INTS = {"INTEGER": "INT", "BIGINTEGER": "BIGINT", "SMALLINTEGER": "SMALLINT", "BOOLEAN": "BOOL", "NUMERIC": "DECIMAL"}
@@ -95,7 +94,8 @@ def _added(words: str, earlier: list[Statement], server: Server) -> Iterator[_Ef
         yield _index(index[1])
     elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?FOREIGN KEY", words):
         if checks_keys(earlier):
-            yield _Effect("COPY", "adds a foreign key", _CHECK_ROWS)
+            remedy = _CHECK_ROWS.format("NOCOPY" if server.is_mariadb else "INPLACE")
+            yield _Effect("COPY", "adds a foreign key", remedy)
     elif re.match(r"ADD (?:CONSTRAINT (?:\S+ )?)?CHECK\b", words):
         if server.is_mariadb or server.version >= (8, 0, 16):  # MySQL ignored the constraint before
             yield _Effect("COPY", "adds a check constraint", "Check the values in the app, or stop the app.")
@@ -116,7 +116,7 @@ def _added_column(words: str, server: Server) -> Iterator[_Effect]:
     if re.search(r"\bAS \(.*\) ?(?:STORED|PERSISTENT)\b", words):
         yield _Effect("COPY", "adds a stored column", "Make the column VIRTUAL, or fill an ordinary column in batches.")
     elif "AUTO_INCREMENT" in words:
-        yield _Effect("LOCK", "adds an AUTO_INCREMENT column", "Fill a new table in batches, and swap the tables.")
+        yield _Effect("LOCK", "adds an AUTO_INCREMENT column", _SWAP)
     elif re.search(r"\bDEFAULT ?\(? ?(?:UUID|RAND|RANDOM_BYTES|SYS_GUID|NEXTVAL|NEXT VALUE)\b", words):
         remedy = "Add the column without a default, fill it in batches, and then set the default."
         yield _Effect("COPY", "adds a column with a different value for each row", remedy)
@@ -149,16 +149,16 @@ def _dropped(words: str, bare: str, server: Server) -> Iterator[_Effect]:
 
 def _of_table(words: str) -> Iterator[_Effect]:
     if words.startswith("CONVERT TO"):
-        yield _Effect("COPY", "converts the table to another character set")
+        yield _Effect("COPY", "converts the table to another character set", _SWAP)
     elif re.match(r"(?:REMOVE PARTITIONING|PARTITION BY|COALESCE PARTITION|REORGANIZE PARTITION)", words):
-        yield _Effect("COPY", "changes the partitions", "Fill a new table in batches, and swap the tables.")
+        yield _Effect("COPY", "changes the partitions", _SWAP)
     elif engine := re.match(r"ENGINE ?=? ?(\w+)", words):
         is_same = engine[1] == "INNODB"
-        yield _Effect("REBUILD" if is_same else "COPY", "sets ENGINE=InnoDB" if is_same else "changes the engine")
+        yield _Effect("REBUILD", "sets ENGINE=InnoDB") if is_same else _Effect("COPY", "changes the engine", _SWAP)
     elif re.match(r"FORCE\b|ROW_FORMAT\b|KEY_BLOCK_SIZE\b", words):
         yield _Effect("REBUILD", "changes the format of the rows")
     elif words.startswith("ORDER BY"):
-        yield _Effect("COPY", "sorts the rows")
+        yield _Effect("COPY", "sorts the rows", "Leave it out: InnoDB sorts the rows by the primary key.")
 
 
 def _modified(statement: Statement, words: str, server: Server) -> Iterator[_Effect]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ampho.history.sql import NAME, unquoted
+from ampho.history.sql import NAME, renames, unquoted
 from ampho.revise.lint import mysql
 from ampho.revise.lint.code import NULL_HELP
 from ampho.revise.lint.report import (
@@ -20,9 +20,9 @@ from ampho.revise.lint.report import (
 from ampho.revise.lint.statements import Server, Statement
 
 _ALTERS = re.compile(r"\s*(?:ALTER|RENAME)\s+TABLE\s", re.IGNORECASE)
-_RENAMES = re.compile(
-    rf"\bRENAME\s+(?:TO|AS)\s|\bRENAME\s+(?:COLUMN\s+)?(?P<column>(?!(?:INDEX|KEY|CONSTRAINT)\s){NAME})\s+TO\s+(?P<to>{NAME})"
-    rf"|\A\s*ALTER\s+TABLE\s+{NAME}\s+RENAME\s+{NAME}\s*\Z|\bCHANGE\s+(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?(?P<old>{NAME})\s+(?P<new>{NAME})\s|\A\s*RENAME\s+TABLE\s",
+_RENAMES_COLUMN = re.compile(
+    rf"\bRENAME\s+(?:COLUMN\s+)?(?P<old>(?!(?:INDEX|KEY|CONSTRAINT)\s){NAME})\s+TO\s+(?P<new>{NAME})"
+    rf"|\bCHANGE\s+(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?(?P<before>{NAME})\s+(?P<after>{NAME})\s",
     re.IGNORECASE,
 )
 _UNIQUE = re.compile(r"\A\s*CREATE\s+UNIQUE\s+INDEX\b|\bADD\s.*\bUNIQUE\b|\bADD\b.*\bPRIMARY\s+KEY\b", re.I | re.S)
@@ -94,7 +94,7 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
     else:
         yield from _renames(statement)
         yield from _fails_on_rows(statement, earlier, server)
-        yield from _requires(statement)
+        yield from _requires(statement, server)
     if server.backend in ("mysql", "mariadb"):
         yield from mysql.found_in(statement, earlier, server)
     if server.backend != "sqlite" and _updates_all(statement):
@@ -106,12 +106,12 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
 
 
 def _renames(statement: Statement) -> Iterator[Found]:
-    rename = _RENAMES.search(statement.bare)
-    if not rename or not _ALTERS.match(statement.bare):
-        return
-    old, new = rename["column"] or rename["old"] or "", rename["to"] or rename["new"] or ""
-    if not old or unquoted(old) != unquoted(new):
-        what = "column" if old else "table"
+    tables = dict(renames(statement.bare))
+    column = _RENAMES_COLUMN.search(statement.bare) if _ALTERS.match(statement.bare) and not tables else None
+    is_other = column and unquoted(column["old"] or column["before"]) != unquoted(column["new"] or column["after"])
+    is_swapped = tables.keys() & tables.values()  # the name of a table that another one takes the place of
+    if is_other or any(old not in is_swapped and new not in is_swapped for old, new in tables.items()):
+        what = "column" if column else "table"
         yield Found(
             BREAKS_RELEASE,
             f"It renames a {what}, which the running release still uses by its old name.",
@@ -119,12 +119,22 @@ def _renames(statement: Statement) -> Iterator[Found]:
         )
 
 
-def _requires(statement: Statement) -> Iterator[Found]:
+def _requires(statement: Statement, server: Server) -> Iterator[Found]:
     """Yield a column that a statement in SQL adds. Calls of ``add_column()`` are left out; their code is checked."""
     required = _REQUIRES.search(statement.bare) if _ALTERS.match(statement.bare) else None
     if required and "add_column" not in statement.calls and not _HAS_VALUE.search(required["column"]):
-        message = "It adds a column that must not be NULL and has no default, so it may fail on a table with rows."
-        yield Found(NOT_NULL, message, NULL_HELP)
+        yield why_required("adds a column that must not be NULL and has no default", server)
+
+
+def why_required(what: str, server: Server) -> Found:
+    """Return what to report about a column that is added or altered to be NOT NULL.
+
+    :param what: what a revision does with the column; see :func:`ampho.history.required.required_in_code`.
+    """
+    message = f"It {what}, so it may fail on a table with rows."
+    if what.startswith("adds") and server.backend in ("mysql", "mariadb"):
+        message = f"It {what}: existing rows get a value such as 0 or '', and the running release cannot insert rows."
+    return Found(NOT_NULL, message, NULL_HELP)
 
 
 def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[Found]:

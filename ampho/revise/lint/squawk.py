@@ -29,6 +29,7 @@ _TIMEOUTS = re.compile(r"require-.*timeout")
 TIMEOUT_HELP = "Set AMPHO_STATEMENT_LOCK_TIMEOUT to a few seconds."
 _TYPE = "changing-column-type"
 _NOT_NULL = "adding-not-nullable-field"
+_DEFAULT = "adding-field-with-default"
 _NOT_VALID = "constraint-missing-not-valid"
 _HAS_RULE = re.compile(r"\b(?:FOREIGN\s+KEY|UNIQUE|PRIMARY\s+KEY)\b", re.IGNORECASE)
 """Matches a constraint that another rule reports, too."""
@@ -41,7 +42,7 @@ _FUNCTIONS = {
     "require-concurrent-index-deletion": "drop_index()",
     "disallowed-unique-constraint": "create_unique_constraint()",
     "adding-foreign-key-constraint": "create_foreign_key()",
-    "adding-field-with-default": "",
+    _DEFAULT: "",
     _NOT_VALID: "create_check_constraint()",
     _NOT_NULL: "alter_column()",
 }
@@ -49,6 +50,21 @@ _FUNCTIONS = {
 
 _REPLACED = {_TYPE: "column", "renaming-column": "column", "renaming-table": "table"}
 """What to replace because of a rule, for rules without help."""
+
+_WITH_DEFAULT = re.compile(r"\bADD\s+(?!CONSTRAINT\b).*?\bDEFAULT\b(?P<value>.*)", re.IGNORECASE | re.DOTALL)
+_GENERATED = re.compile(r"\bGENERATED\s+ALWAYS\s+AS\s*\(.*\)\s*(?P<kind>STORED|VIRTUAL|)", re.IGNORECASE | re.DOTALL)
+_CALLED = re.compile(r"(\w+)\s*\(")
+_KEEPS_DEFAULTS, _VIRTUAL_BY_DEFAULT = (11,), (18,)
+_SAME_IN_EACH_ROW = re.compile(
+    r"(?:transaction_|statement_)?(?:timestamp|now)|timezone|date_(?:trunc|part)|extract|to_(?:timestamp|date|char|jsonb?)"
+    r"|make_\w+|current_\w+|local\w+|lower|upper|concat|md5|left|right|length|replace|coalesce|nullif|abs|round"
+    r"|jsonb?_build_\w+|cast|default|check|(?:var)?char|character|varying|numeric|decimal|timestamptz|time|bit",
+    re.IGNORECASE,
+)
+"""Functions that are not volatile, and words before parentheses that are none.
+
+See "ALTER TABLE" in PostgreSQL's documentation: a default that is not volatile is evaluated once, for all rows.
+"""
 
 _STRINGS = frozenset({"STRING", "VARCHAR", "TEXT", "UNICODE", "UNICODETEXT"})
 _CHECKED = re.compile(
@@ -128,15 +144,18 @@ def _run(command: Sequence[str]) -> Sequence[Mapping[str, Any]]:
     return sorted(found, key=lambda one: (int(Path(one["file"]).stem), one["line"]))
 
 
-def is_dangerous(rule: str, statement: Statement, earlier: Sequence[Statement]) -> bool:
+def is_dangerous(rule: str, statement: Statement, earlier: Sequence[Statement], version: tuple[int, ...]) -> bool:
     """Return whether a statement is as dangerous as a rule of squawk says.
 
     :param earlier: the statements of all revisions that run before.
+    :param version: the version of PostgreSQL.
     """
     if _STYLE.match(rule) or rule in _WIDENS:
         return False
     if rule == _TYPE and statement.alters:
         return not all(map(_only_widens, statement.alters))
+    if rule == _DEFAULT:
+        return _rewrites(statement.bare, version)
     if rule == _NOT_VALID:
         return not _HAS_RULE.search(statement.bare)
     if rule == _NOT_NULL and (sets := _SETS_NOT_NULL.search(statement.bare)):
@@ -175,6 +194,16 @@ def _only_widens(call: ast.Call) -> bool:
     if set(names) <= {"NUMERIC", "DECIMAL"}:
         return precision(new) == inf or (scale(new) == scale(old) and precision(new) >= precision(old))
     return False
+
+
+def _rewrites(bare: str, version: tuple[int, ...]) -> bool:
+    """Return whether a new column with a default rewrites the table, because each row may get another value."""
+    if generated := _GENERATED.search(bare):
+        kind = generated["kind"].upper()
+        return kind == "STORED" or (not kind and version < _VIRTUAL_BY_DEFAULT)
+    default = _WITH_DEFAULT.search(bare)
+    called = _CALLED.findall(default["value"]) if default else [""]
+    return version < _KEEPS_DEFAULTS or not all(map(_SAME_IN_EACH_ROW.fullmatch, called))
 
 
 def _is_checked(table: str, column: str, earlier: Sequence[Statement]) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ampho.history.losses import Function, argument, called, calls_in, string, type_name
-from ampho.history.required import batches, is_true
-from ampho.history.sql import CREATES_TABLE, NAME, statements, unquoted
+from ampho.history.required import batches, has_value, is_false, is_true
+from ampho.history.sql import NAME, executed, qualified, renames, statements, unquoted, without_literals
 from ampho.migrate.sql import Excerpt
 
 _TABLE = re.compile(
@@ -25,7 +25,22 @@ _INDEXES = re.compile(
     re.IGNORECASE,
 )
 _DROPS_INDEX = re.compile(rf"\s*DROP\s+INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?(?P<index>{NAME})", re.IGNORECASE)
-_RENAMES = re.compile(rf"\s+RENAME\s+(?:TO|AS)\s+(?P<name>{NAME})", re.IGNORECASE)
+_CREATES = re.compile(
+    rf"\s*CREATE\s+(?:(?:TEMP\w*|UNLOGGED)\s+)?(?:TABLE|MATERIALIZED\s+VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{NAME})",
+    re.IGNORECASE,
+)
+
+_CALLS = {
+    "ADD COLUMN": "add_column",
+    "DROP COLUMN": "drop_column",
+    "CREATE": "create_index",
+    "DROP INDEX": "drop_index",
+    "DROP": "drop_constraint",
+    "ADD": "create_",
+}
+"""What the calls in a batch that write a statement begin with, by the verb in it; others are ``alter_column()``."""
+
+_VERB = re.compile(r"\b(?:ADD\s+COLUMN|DROP\s+COLUMN|CREATE|DROP\s+INDEX|DROP|ADD)\b", re.IGNORECASE)
 
 
 class Server(NamedTuple):
@@ -56,8 +71,9 @@ class Statement:
     :ivar text: its SQL, or its code if that is all that is known.
     :ivar line: the line of the revision file that it is from; 0 if it is not known.
     :ivar end: where it ends in the SQL of the revision.
-    :ivar alters: the calls of ``alter_column()`` on that line.
-    :ivar calls: the names of the functions and methods that are called on that line.
+    :ivar alters: the calls of ``alter_column()`` that it is from.
+    :ivar calls: the names of the functions and methods whose calls it is from.
+    :ivar in_block: whether it is in an anonymous block of PostgreSQL.
     :ivar is_new: whether it changes only a new table.
     """
 
@@ -67,26 +83,59 @@ class Statement:
     end: int = 0
     alters: tuple[ast.Call, ...] = ()
     calls: frozenset[str] = frozenset()
+    in_block: bool = False
     is_new: bool = False
 
     @property
     def table(self) -> str:
-        """The name of the table that it changes; empty if it is not known."""
+        """The name of the table that it changes, with its schema; empty if it is not known."""
         found = _TABLE.match(self.bare)
-        return unquoted(found["name"]) if found else ""
+        return qualified(found["name"]) if found else ""
 
 
-def written(excerpt: Excerpt, upgrade: Function | None) -> list[Statement]:
-    """Return the statements in the SQL of a revision."""
-    calls = calls_in(upgrade)
+def written(excerpt: Excerpt, upgrade: Function | None, *, with_batches: bool) -> list[Statement]:
+    """Return the statements in the SQL of a revision.
+
+    :param with_batches: whether to include those that each ``with op.batch_alter_table()`` writes at its end.
+    """
+    calls, in_batches = calls_in(upgrade), _calls_in_batches(upgrade)
     found = list[Statement]()
-    for bare, text, end in statements(excerpt.sql):
-        line = excerpt.line_at(end - 1)
-        here = [call for call in calls if line in lines_of(call)]
-        alters = tuple(call for call in here if called(call) == "alter_column")
-        if text:
-            found.append(Statement(bare, text, line, end, alters, frozenset(map(called, here))))
+    for begin, line, sql in excerpt.parts():
+        for bare, text, end, in_block in executed(sql):
+            at, here = line, [call for call in calls if line in lines_of(call)]
+            if line in in_batches:
+                here = _origin(bare, in_batches[line])
+                at = here[0].lineno if here else line
+            if text and (with_batches or line not in in_batches):
+                found.append(Statement(bare, text, at, begin + end, *_about(here), in_block=in_block))
     return found
+
+
+def _about(calls: Sequence[ast.Call]) -> tuple[tuple[ast.Call, ...], frozenset[str]]:
+    return tuple(call for call in calls if called(call) == "alter_column"), frozenset(map(called, calls))
+
+
+def _calls_in_batches(function: Function | None) -> dict[int, list[ast.Call]]:
+    """Return the calls in each ``with op.batch_alter_table()``, by the lines on which the blocks begin."""
+    tables = batches(function) if function else {}
+    return {
+        line: [call for call in calls_in(block) if id(call) in tables]
+        for block in _batch_blocks(function)
+        for line in batch_lines(block)
+    }
+
+
+def _origin(bare: str, calls: Sequence[ast.Call]) -> list[ast.Call]:
+    """Return the calls in a batch that may have written a statement, by what they name, and what they do."""
+    named = [call for call in calls if _is_named(call, bare)]
+    verb = _VERB.search(bare)
+    kind = " ".join(verb[0].upper().split()) if verb else ""
+    return [call for call in named if called(call).startswith(_CALLS.get(kind, "alter_column"))] or named
+
+
+def _is_named(call: ast.Call, bare: str) -> bool:
+    name = next((text for node in ast.walk(call) if isinstance(node, ast.expr) and (text := string(node))), "")
+    return not name or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", bare) is not None
 
 
 def suggested(upgrade: Function | None, *, batches_only: bool = False) -> list[Statement]:
@@ -99,20 +148,33 @@ def suggested(upgrade: Function | None, *, batches_only: bool = False) -> list[S
     tables = batches(upgrade)
     calls = [call for call in calls_in(upgrade) if id(call) in tables or not batches_only]
     return [
-        Statement(sql, ast.unparse(call), call.lineno) for call in calls for sql in _sql(call, tables.get(id(call)))
+        Statement(sql, ast.unparse(call), call.lineno, 0, *_about([call]))
+        for call in calls
+        for sql in _sql(call, tables.get(id(call)))
     ]
 
 
-def batch_lines(function: Function | None) -> set[int]:
-    """Return the lines of each ``with op.batch_alter_table()`` in a function."""
-    return {
-        line
-        for block in (ast.walk(function) if function else ())
-        if isinstance(block, ast.With)
-        for item in block.items
-        if isinstance(item.context_expr, ast.Call) and called(item.context_expr) == "batch_alter_table"
-        for line in lines_of(block)
-    }
+def batch_lines(code: ast.AST | None) -> set[int]:
+    """Return the lines on which each ``with op.batch_alter_table()`` begins, which also write its SQL."""
+    return {line for block in _batch_blocks(code) for line in (block.lineno, *map(_line, block.items))}
+
+
+def _batch_blocks(code: ast.AST | None) -> Iterator[ast.With]:
+    for block in ast.walk(code) if code else ():
+        if isinstance(block, ast.With) and any(map(_is_batch, block.items)):
+            yield block
+
+
+def _is_batch(item: ast.withitem) -> bool:
+    return isinstance(item.context_expr, ast.Call) and called(item.context_expr) == "batch_alter_table"
+
+
+def _line(item: ast.withitem) -> int:
+    return item.context_expr.lineno
+
+
+_CONSTANTS = frozenset({"true", "false", "null", "literal", "bindparam", "f"})
+"""Functions of SQLAlchemy whose result is a constant in SQL."""
 
 
 def lines_of(node: ast.expr | ast.stmt) -> range:
@@ -123,17 +185,17 @@ def lines_of(node: ast.expr | ast.stmt) -> range:
 _LIKE = {
     "create_table": "CREATE TABLE {table_name:0} (?)",
     "drop_table": "DROP TABLE {table_name:0}",
+    "add_column": "ALTER TABLE {table_name:0} ADD COLUMN {column}",
     "drop_column": "ALTER TABLE {table_name:0} ALTER COLUMN ?",
-    "alter_column": "ALTER TABLE {table_name:0} ALTER COLUMN ?",
+    "alter_column": "ALTER TABLE {table_name:0} MODIFY ?",
     "rename_table": "ALTER TABLE {old_table_name:0} RENAME TO {new_table_name:1}",
     "rename_column": "ALTER TABLE {table_name:0} RENAME COLUMN {column_name:1} TO {new_column_name:9}",
-    "create_unique_constraint": "ALTER TABLE {table_name:1} ADD CONSTRAINT {constraint_name:0} UNIQUE (?)",
+    "create_unique_constraint": "ALTER TABLE {table_name:1} ADD CONSTRAINT {constraint_name:0} UNIQUE ({columns:2})",
     "create_check_constraint": "ALTER TABLE {table_name:1} ADD CONSTRAINT {constraint_name:0} CHECK (?)",
     "create_primary_key": "ALTER TABLE {table_name:1} ADD CONSTRAINT {constraint_name:0} PRIMARY KEY (?)",
-    "create_foreign_key": "ALTER TABLE {source_table:1} ADD CONSTRAINT {constraint_name:0} FOREIGN KEY (?)",
-    "create_unique_index": "CREATE UNIQUE INDEX {index_name:0} ON {table_name:1} (?)",
-    "add_unique_column": "ALTER TABLE {table_name:0} ADD COLUMN ? UNIQUE",
-    "add_checked_column": "ALTER TABLE {table_name:0} ADD COLUMN ? CHECK (?)",
+    "create_foreign_key": "ALTER TABLE {source_table:1} ADD CONSTRAINT {constraint_name:0} FOREIGN KEY ({columns:3})",
+    "create_other_index": "CREATE {mysql_prefix:9} INDEX {index_name:0} ON {table_name:1} ({columns:2})",
+    "create_unique_index": "CREATE UNIQUE INDEX {index_name:0} ON {table_name:1} ({columns:2})",
 }
 """SQL like that of operations, with the names and places of their arguments."""
 
@@ -148,30 +210,61 @@ def _sql(call: ast.Call, batch: str | None) -> Iterator[str]:
         if batch is not None and found["name"] in ("table_name", "source_table"):
             return batch or "?"
         place = int(found["place"])
-        return string(argument(call, found["name"], place - (batch is not None and place > 0))) or "?"
+        node = argument(call, found["name"], place - (batch is not None and place > 0))
+        names = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
+        schema = string(argument(call, "schema")) if "table_name" in found["name"] else ""
+        return f"{schema}." * bool(schema) + ", ".join(string(each) or "?" for each in names)
 
     if called(call) == "execute":
         sql = argument(call, "sqltext", 0)
         sql = sql.args[0] if isinstance(sql, ast.Call) and sql.args else sql
         yield from (each.bare for each in statements(string(sql)) if each.text)
-    elif like := _LIKE.get(_operation(call, in_batch=batch is not None)):
+    elif like := _LIKE.get(_operation(call)):
+        column = argument(call, "column", 0 if batch is not None else 1)
+        like = like.replace("{column}", _column(column, in_batch=batch is not None))
         yield re.sub(r"\{(?P<name>\w+):(?P<place>\d)\}", text, like)
 
 
-def _operation(call: ast.Call, *, in_batch: bool) -> str:
+def _operation(call: ast.Call) -> str:
     """Return the name of a call, or another key of :data:`_LIKE` if its arguments ask for more."""
     name = called(call)
     if name == "alter_column" and argument(call, "new_column_name") is not None:
         return "rename_column"
     if name == "create_index" and is_true(argument(call, "unique")):
         return "create_unique_index"
-    column = argument(call, "column", 0 if in_batch else 1) if name == "add_column" else None
-    if isinstance(column, ast.Call):
-        if any(type_name(part) == "CHECKCONSTRAINT" for part in column.args):
-            return "add_checked_column"
-        if is_true(argument(column, "unique")):
-            return "add_unique_column"
+    if name == "create_index" and argument(call, "mysql_prefix") is not None:
+        return "create_other_index"
     return name
+
+
+def _column(column: ast.expr | None, *, in_batch: bool) -> str:
+    """Return SQL like that of a ``Column()``."""
+    if not isinstance(column, ast.Call):
+        return "?"
+    parts = [string(argument(column, "name", 0)) or "?", "?"]
+    if has_value(column):
+        default = argument(column, "server_default")
+        # In batch mode, the new table gives the rows a default that an added column could not have.
+        parts.append(f"DEFAULT {'?' if in_batch else _default(default)}")
+    if is_false(argument(column, "nullable")):
+        parts.append("NOT NULL")
+    if is_true(argument(column, "unique")):
+        parts.append("UNIQUE")
+    for part in column.args:
+        if type_name(part) == "CHECKCONSTRAINT":
+            parts.append("CHECK (?)")
+        elif isinstance(part, ast.Call) and called(part) == "Computed" and is_true(argument(part, "persisted", 1)):
+            parts.append("AS (?) STORED")
+    return " ".join(parts)
+
+
+def _default(default: ast.expr | None) -> str:
+    """Return a default in SQL without literals; ``?`` if it is a constant, or not known."""
+    if not isinstance(default, ast.Call):
+        return "?"
+    if called(default) == "text":
+        return without_literals(string(argument(default, "text", 0)) or "?", mysql=False)
+    return "?" if called(default) in _CONSTANTS else f"({called(default)}())"
 
 
 @dataclass
@@ -195,14 +288,17 @@ class NewTables:
     def note(self, statement: Statement) -> None:
         """Remember the table that a statement creates, renames, or drops."""
         table = statement.table
-        if creation := CREATES_TABLE.match(statement.bare):
-            self.tables.add(unquoted(creation["name"]))
+        if creation := _CREATES.match(statement.bare):
+            self.tables.add(qualified(creation["name"]))
         elif index := _INDEXES.match(statement.bare):
             self._indexes[unquoted(index["index"])] = table
         elif table and re.match(r"\s*DROP\s+TABLE", statement.bare, re.IGNORECASE):
             self._dropped |= {table} - self.tables
             self.tables.discard(table)
-        elif table in self.tables and (rename := _RENAMES.search(statement.bare)):
-            self.tables.discard(table)
-            # A table that takes the place of another one has the rows of the other one.
-            self.tables |= {unquoted(rename["name"])} - self._dropped
+        for old, new in renames(statement.bare):
+            if old in self.tables:
+                self.tables.discard(old)
+                # A table that takes the place of another one has the rows of the other one.
+                self.tables |= {new} - self._dropped
+            else:
+                self._dropped.add(old)
