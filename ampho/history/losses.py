@@ -190,7 +190,7 @@ def lost_in_code(function: ast.stmt | None) -> Iterator[Described]:
         elif sql := text_of(node):
             found += [(node, statement.bare) for statement in executed(sql)]
     lines = {qualified(f"{schema}.{name}" if schema else name): line for (name, schema), line in created.items()}
-    for place, table, what in lost_in_statements([bare for _, bare in found]):
+    for place, table, what in lost_in_statements([bare for _, bare in found], lines):
         if lines.get(table, inf) >= found[place][0].lineno:
             yield Described.at(found[place][0], what)
 

@@ -6,7 +6,7 @@ All regular expressions for SQL are in this module. They are not a parser, and i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from keyword import iskeyword
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ CREATES_TABLE = re.compile(
 )
 _RENAMES_TABLE = re.compile(
     rf"{_ALTER_TABLE}\s*(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?P<old>{NAME})\s(?:.*,)?\s*"
-    rf"RENAME\s+(?:TO\s+|AS\s+|(?!(?:COLUMN|CONSTRAINT|INDEX|KEY)\b))(?P<new>{NAME})\s*(?:,|\Z)",
+    rf"(?:RENAME\s+(?:TO\s+|AS\s+|(?!(?:COLUMN|CONSTRAINT|INDEX|KEY)\b))(?P<new>{NAME})|SET\s+SCHEMA\s+(?P<schema>{NAME}))\s*(?:,|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
 _RENAMES_TABLES = re.compile(r"\s*RENAME\s+TABLES?\s", re.IGNORECASE)
@@ -151,7 +151,11 @@ _BEGINS_BLOCK = re.compile(r"\s*DO\b", re.IGNORECASE)
 _BLOCK = re.compile(
     rf"\bDO\b.*?(?:\$(?P<tag>\w*)\$(?P<body>.*)\$(?P=tag)\$|(?P<text>{_TEXT}))", re.IGNORECASE | re.DOTALL
 )
-_BEFORE_STATEMENT = re.compile(r"\b(?:BEGIN|THEN|ELSE|LOOP)\b", re.IGNORECASE)
+_BEFORE_STATEMENT = re.compile(
+    rf"\b(?:BEGIN|THEN|ELSE|LOOP)\b(?=(?:\s|{_COMMENT})*(?:ALTER|BEGIN|CALL|CLUSTER|COMMENT|CREATE|DECLARE|DELETE|DROP"
+    r"|EXECUTE|FOR|GRANT|IF|INSERT|LOCK|LOOP|MERGE|PERFORM|RAISE|REFRESH|REINDEX|REVOKE|SET|TRUNCATE|UPDATE|WHILE|WITH)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 _EXECUTED = re.compile(rf"\bEXECUTE\s+(?:format\s*\(\s*)?(?P<text>{_TEXT})", re.IGNORECASE | re.DOTALL)
 
 CHANGES_SCHEMA = re.compile(
@@ -215,17 +219,25 @@ def _hide(token: re.Match[str]) -> str:
     return HIDDEN if token["literal"] else token[0]
 
 
-def lost_in_statements(found: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+def lost_in_statements(found: Sequence[str], new_tables: Iterable[str] = ()) -> Iterator[tuple[int, str, str]]:
     """Yield the place of each statement that loses data, the table that it drops or empties, and a description.
 
     The table is empty if the statement loses something else. Tables that an earlier statement created are left out, and
-    those that another table replaces by getting their name.
+    those that a new table replaces by getting their name.
+
+    :param new_tables: tables that were created before.
     """
-    renamed = [(place, old, new) for place, bare in enumerate(found) for old, new in renames(bare)]
-    taken, moved, replaced = {new: place for place, _, new in renamed}, dict[str, str](), set[str]()
-    for _, old, new in renamed:
-        replaced.add(moved.get(new, ""))
-        moved[old] = new
+    new_tables = {*new_tables}
+    taken, moved, replaced = dict[str, int](), dict[str, str](), set[str]()
+    for place, bare in enumerate(found):
+        if creation := CREATES_TABLE.match(bare):
+            new_tables.add(qualified(creation["name"]))
+        for old, new in renames(bare):
+            if old in new_tables:
+                new_tables.add(new)
+                taken[new] = place
+                replaced.add(moved.get(new, ""))
+            moved[old] = new
     created: set[str] = set()
     for place, bare in enumerate(found):
         if creation := CREATES_TABLE.match(bare):
@@ -240,9 +252,9 @@ def renames(bare: str) -> Iterator[tuple[str, str]]:
     if _RENAMES_TABLES.match(bare):
         yield from ((qualified(found["old"]), qualified(found["new"])) for found in _RENAMED.finditer(bare))
     elif found := _RENAMES_TABLE.match(bare):
-        schema, dot, _ = (old := qualified(found["old"])).rpartition(".")
-        new = qualified(found["new"])
-        yield old, new if "." in new else f"{schema}{dot}{new}"
+        schema, dot, name = (old := qualified(found["old"])).rpartition(".")
+        new = found["new"] or f"{found['schema']}.{name}"
+        yield old, qualified(new if "." in new else f"{schema}{dot}{new}")
 
 
 def operations_in_sql(bare: str) -> Iterator[str]:

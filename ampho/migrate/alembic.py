@@ -727,7 +727,7 @@ class _NoResult:
     """The result of a statement that is written, not executed. Using the result raises an error."""
 
     def _refuse(self, *args: object) -> NoReturn:
-        raise RuntimeError("it reads data")
+        raise RuntimeError("the revision reads data")
 
     __getattr__ = __iter__ = __bool__ = __len__ = __getitem__ = __call__ = _refuse
 
@@ -739,7 +739,7 @@ def refuse_results(context: MigrationContext) -> None:
 
     def execute(statement: object, parameters: object = None, *args: object, **kwargs: object) -> _NoResult:
         if parameters:
-            raise RuntimeError("it passes parameters separately; bind them with .values() or bindparams()")
+            raise RuntimeError("the revision passes parameters separately; bind them with .values() or bindparams()")
         write(statement)
         return _NoResult()
 

@@ -338,7 +338,9 @@ class _Excerpts(_Writer):
 
     def why_not(self, exc: BaseException) -> str:
         """Return why a revision cannot be written."""
-        return f"{_why_not(exc)}."
+        text = _why_not(exc)
+        is_alive = any(part in text for part in _NEED_DATABASE)
+        return f"{text}." if is_alive else f"{text}. Correct the revision, unless it runs on a live database."
 
     def prepared(self, step: RevisionStep) -> RevisionStep:
         write = step.migration_fn
@@ -364,6 +366,6 @@ class _Excerpts(_Writer):
 
 
 def _why_not(exc: BaseException) -> str:
-    text = describe(exc)
+    text = describe(exc).rstrip(".")
     is_batch = "requires a live database connection" in text  # as Alembic says
     return "SQLite's batch mode reads the table that it rebuilds" if is_batch else text

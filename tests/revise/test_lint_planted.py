@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -195,3 +196,48 @@ def test_a_type_that_another_function_changes_is_looked_at(project: Project, dat
     expected = {"postgresql": "changing-column-type", "mariadb": "blocks-writes"}[database.backend]
     found = [(one.rule, one.line) for one in lint(draft).violations]
     assert sorted(found) == sorted([(expected, last), ("data-loss", last)])
+
+
+@pytest.mark.parametrize(
+    ("helper", "upgrade", "expected"),
+    [
+        (
+            "def add(table, column):\n    op.add_column(table, column)",
+            'add("book", sa.Column("x", sa.Integer, nullable=False))',
+            {"sqlite": {"not-null"}, "mariadb": {"not-null"}},
+        ),
+        (
+            "def alter(*names, **options):\n    op.alter_column(*names, **options)",
+            'alter("book", "title", existing_type=sa.String(50), type_=sa.String(5))',
+            {"sqlite": set(), "mariadb": {"blocks-writes"}},
+        ),
+        (
+            'def finish():\n    op.alter_column("book", "pages", existing_type=sa.Integer(), nullable=False)',
+            'op.execute("UPDATE book SET pages = 0 WHERE pages IS NULL AND id < 100")\nfinish()',
+            {"sqlite": set(), "mariadb": {"rebuilds-table"}},
+        ),
+        (
+            "def drop(table):\n    op.drop_table(table)",
+            'op.create_table("own", sa.Column("id", sa.Integer))\ndrop("own")',
+            {"sqlite": set(), "mariadb": set()},
+        ),
+    ],
+    ids=["add", "alter", "fill", "drop"],
+)
+@pytest.mark.drivers("sqlite+pysqlite", "mariadb+pymysql")
+def test_functions_above_upgrade_are_looked_at_in_the_order_of_their_calls(
+    project: Project, database: Database, helper: str, upgrade: str, expected: dict[str, set[str]]
+) -> None:
+    path = drafted(project, [Case(frozenset(), upgrade)], database.url).revisions[0].path
+    path.write_text(path.read_text("utf-8").replace("def upgrade", f"{helper}\n\n\ndef upgrade"), "utf-8")
+    assert {one.rule for one in lint(redrafted(project, database.url)).violations} == expected[database.backend]
+
+
+@pytest.mark.drivers("mariadb+pymysql")
+def test_a_long_insert_takes_no_longer_than_reading_it(project: Project, database: Database) -> None:
+    rows = """op.execute("INSERT INTO author (name) VALUES " + ", ".join("('x')" for _ in range(20_000)))"""
+    columns = """op.execute("ALTER TABLE book " + ", ".join(f"ADD COLUMN c{n} INT" for n in range(500)))"""
+    draft = drafted(project, [Case(frozenset(), rows), Case(frozenset(), columns)], database.url)
+    begun = time.process_time()
+    assert not lint(draft).violations
+    assert time.process_time() - begun < 10

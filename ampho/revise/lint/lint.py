@@ -15,7 +15,7 @@ from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, RenderError, SpecifierError
 from ampho.history.files import read_bytes
 from ampho.history.graph import Branch, Graph
-from ampho.history.losses import Function, converted_in_code, created_in, functions, joined, narrowed_in_code
+from ampho.history.losses import Function, calls_in, converted_in_code, created_in, functions, joined, narrowed_in_code
 from ampho.history.required import required_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 _ALLOWS = re.compile(r"^\s*#\s*ampho:\s*allow\s+([\w-]+(?:[\s,]+[\w-]+)*)\s*$", re.MULTILINE)
 _LINE = re.compile(r"\.py:(?P<line>\d+):")
+_RUNS = ("execute", "exec_driver_sql", "scalar", "scalars", "commit", "flush", "run_async")
+"""Functions and methods that may change rows."""
+
 _LOSES = re.compile(r"ban-drop-(?:table|column|schema|database)|ban-truncate")
 """The rules of squawk about what ``data-loss`` reports."""
 
@@ -114,7 +117,7 @@ def _created(revisions: Iterable[Revision]) -> Iterator[str]:
 class _Checked:
     """A revision while it is checked.
 
-    :ivar upgrade: its ``upgrade()``, together with the functions that this calls.
+    :ivar code: its ``upgrade()``, together with the functions that this calls.
     :ivar statements: its statements.
     :ivar earlier: the statements of all revisions that run before.
     """
@@ -123,9 +126,19 @@ class _Checked:
     source: bytes
     sql: Excerpt | RenderError
     defined: dict[str, ast.stmt | None]
-    upgrade: Function | None
+    code: Function | None
     statements: list[Statement] = field(default_factory=list[Statement])
     earlier: list[Statement] = field(default_factory=list[Statement])
+
+    @property
+    def upgrade(self) -> Function | None:
+        upgrade = self.defined.get("upgrade")
+        return upgrade if isinstance(upgrade, Function) else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its statements are all that change rows."""
+        return isinstance(self.sql, Excerpt) or not calls_in(self.code, *_RUNS)
 
     def is_new(self, line: int) -> bool:
         """Return whether the statements of a line change only new tables."""
@@ -171,8 +184,8 @@ def _read(drafted: Draft) -> Iterator[_Checked]:
     for revision in drafted.revisions:
         source = revision.path.read_bytes()
         defined = functions(source)
-        upgrade = joined(defined, "upgrade") if isinstance(defined.get("upgrade"), Function) else None
-        each = _Checked(revision, source, drafted.sql[revision.id], defined, upgrade, earlier=[*before])
+        whole = joined(defined, "upgrade") if isinstance(defined.get("upgrade"), Function) else None
+        each = _Checked(revision, source, drafted.sql[revision.id], defined, whole, earlier=[*before])
         for statement in _statements(each, drafted.server):
             each.statements.append(replace(statement, is_new=new.have(statement)))
             new.note(statement)
@@ -182,12 +195,8 @@ def _read(drafted: Draft) -> Iterator[_Checked]:
 
 def _statements(checked: _Checked, server: Server) -> list[Statement]:
     if isinstance(checked.sql, RenderError):
-        return suggested(checked.upgrade)
-    if server.backend != "sqlite":
-        return written(checked.sql, checked.upgrade, with_batches=True)
-    # In batch mode, the SQL creates another table instead of altering the table.
-    found = written(checked.sql, checked.upgrade, with_batches=False) + suggested(checked.upgrade, batches_only=True)
-    return sorted(found, key=lambda each: each.line)
+        return suggested(checked.code)
+    return written(checked.sql, checked.code, is_sqlite=server.backend == "sqlite")
 
 
 def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iterator[Violation]:
@@ -199,14 +208,16 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
     if isinstance(checked.sql, RenderError):
         at = _LINE.search(str(checked.sql))
         line = int(at["line"]) if at else 0
-        if not (is_sqlite and line in batch_lines(checked.upgrade)):  # the code of batch mode says the same as its SQL
+        if not (is_sqlite and line in batch_lines(checked.code)):  # the code of batch mode says the same as its SQL
             yield checked.violation(NO_SQL, f"Only its code was checked. {checked.sql}", at=line)
     yield from _lost(checked, is_sqlite=is_sqlite)
     yield from _changed(drafted, checked, earlier)
-    in_batches = code.lines_in_batches(checked.upgrade)
+    in_batches = code.lines_in_batches(checked.code)
     for number, statement in enumerate(checked.statements):
         if not statement.is_new:
-            for rule, message, help_ in found_in(statement, checked.statements[:number], drafted.server):
+            before = checked.statements[:number]
+            found = found_in(statement, before, drafted.server, is_complete=checked.is_complete)
+            for rule, message, help_ in found:
                 if rule != WHOLE_TABLE or statement.line not in in_batches:
                     yield checked.violation(rule, message, help_, statement)
     if why := code.why_irreversible(checked.defined):
@@ -216,11 +227,13 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
 
 def _lost(checked: _Checked, *, is_sqlite: bool) -> Iterator[Violation]:
     has_sql = isinstance(checked.sql, Excerpt)
-    for place, _, what in lost_in_statements([each.bare for each in checked.statements]) if has_sql else ():
+    new_tables = {each.table for each in checked.statements if each.is_new}
+    bare = [each.bare for each in checked.statements]
+    for place, _, what in lost_in_statements(bare, new_tables) if has_sql else ():
         if not (statement := checked.statements[place]).is_new:
             yield _loss(checked, what, statement)
     # In batch mode, the SQL for SQLite creates another table instead of dropping a column.
-    for described in code.lost(checked.upgrade, in_batch_mode=has_sql) if is_sqlite or not has_sql else ():
+    for described in code.lost(checked.code, in_batch_mode=has_sql) if is_sqlite or not has_sql else ():
         if not checked.is_new(described.line):
             yield _loss(checked, described, described.line)
 
@@ -232,13 +245,14 @@ def _loss(checked: _Checked, what: str, at: Statement | int) -> Violation:
 def _changed(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iterator[Violation]:
     """Yield the columns that get another type, or become NOT NULL."""
     retyped = converted_in_code if drafted.server.backend == "sqlite" else narrowed_in_code
-    for what in retyped(checked.upgrade):
+    for what in retyped(checked.code):
         if not checked.is_new(what.line):
             yield checked.violation(DATA_LOSS, f"It {what}.", code.LOSS_HELP, what.line)
     if drafted.server.backend == "postgresql" and isinstance(checked.sql, Excerpt):
         return  # squawk has rules for columns that become NOT NULL
     for what in required_in_code(checked.upgrade, earlier):
-        if not checked.is_new(what.line):
+        is_in_statements = what.startswith("adds") and drafted.server.backend != "postgresql"
+        if not is_in_statements and not checked.is_new(what.line):
             yield checked.violation(*why_required(what, drafted.server), at=what.line)
 
 

@@ -19,7 +19,7 @@ from ampho.revise.lint.statements import Server, Statement
 _TABLE = re.compile(rf"\s*ALTER\s+(?:ONLINE\s+)?(?:IGNORE\s+)?TABLE\s+(?:IF\s+EXISTS\s+)?{NAME}\s+", re.IGNORECASE)
 _CREATES_INDEX = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?P<kind>FULLTEXT|SPATIAL)\s+INDEX\s", re.IGNORECASE)
 _ADDS_BOTH = re.compile(
-    r"(?=.*\b(?:ADD|DROP)\s+COLUMN\b)(?=.*\bADD\s+(?:UNIQUE\s+)?(?:INDEX|KEY)\b)\s*ALTER\b", re.IGNORECASE | re.DOTALL
+    r"\s*ALTER\b(?=.*\b(?:ADD|DROP)\s+COLUMN\b)(?=.*\bADD\s+(?:UNIQUE\s+)?(?:INDEX|KEY)\b)", re.IGNORECASE | re.DOTALL
 )
 _OPTIMIZES = re.compile(r"\s*OPTIMIZE\s+TABLE\s", re.IGNORECASE)
 _CLAUSES = re.compile(r",(?![^()]*\))")
@@ -71,7 +71,7 @@ def _effects(statement: Statement, earlier: list[Statement], server: Server) -> 
     elif _OPTIMIZES.match(bare):
         yield _Effect("REBUILD", "optimizes the table")
     table = _TABLE.match(bare)
-    if _ADDS_BOTH.search(bare):
+    if _ADDS_BOTH.match(bare):
         yield _Effect("REBUILD", "changes columns and indexes together", "Use a statement for each.")
     for clause in _CLAUSES.split(bare[table.end() :]) if table else ():
         words = " ".join(clause.upper().split())
@@ -163,7 +163,8 @@ def _of_table(words: str) -> Iterator[_Effect]:
 
 def _modified(statement: Statement, words: str, server: Server) -> Iterator[_Effect]:
     """Yield the effect of ``MODIFY`` or ``CHANGE``, which the call of ``alter_column()`` says more about."""
-    for call in statement.alters or (None,):
+    for each in statement.alters or (None,):
+        call = None if each is None or _is_open(each) else each
         old = argument(call, "existing_type") if call else None
         new = argument(call, "type_") if call else None
         if call is None:
@@ -174,6 +175,12 @@ def _modified(statement: Statement, words: str, server: Server) -> Iterator[_Eff
             yield _Effect("REBUILD", "changes whether a column may be NULL")
         elif re.search(r" (?:FIRST|AFTER \S+)$", words) and not (server.is_mariadb and server.version >= (10, 4)):
             yield _Effect("REBUILD", "moves a column")
+
+
+def _is_open(call: ast.Call) -> bool:
+    """Return whether only the values of variables say what a call of ``alter_column()`` does."""
+    nullable = argument(call, "nullable")
+    return any(word.arg is None for word in call.keywords) or not isinstance(nullable, ast.Constant | None)
 
 
 def _is_other_null(call: ast.Call) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ampho.history.losses import named
 from ampho.history.sql import NAME, renames, unquoted
 from ampho.revise.lint import mysql
 from ampho.revise.lint.code import NULL_HELP
@@ -29,7 +30,11 @@ _UNIQUE = re.compile(r"\A\s*CREATE\s+UNIQUE\s+INDEX\b|\bADD\s.*\bUNIQUE\b|\bADD\
 _FOREIGN = re.compile(r"\bADD\s.*\bFOREIGN\s+KEY\b", re.IGNORECASE | re.DOTALL)
 _CHECK = re.compile(r"\bADD\s+CONSTRAINT\s.*\bCHECK\s*\(|\bADD\s+CHECK\s*\(", re.IGNORECASE | re.DOTALL)
 _ADDS_COLUMN = re.compile(r"\bADD\s+(?:COLUMN\s+)(?P<column>.*)", re.IGNORECASE | re.DOTALL)
-_REQUIRES = re.compile(r"\bADD\s+(?!CONSTRAINT\b|CHECK\b)(?P<column>.*\bNOT\s+NULL\b.*)", re.IGNORECASE | re.DOTALL)
+_ADDS = re.compile(r"\bADD\s+(?!CONSTRAINT\b|CHECK\b)", re.IGNORECASE)
+_COLUMN = re.compile(
+    rf"(?:COLUMN\s+)?(?:IF\s+NOT\s+EXISTS\s+)?\(?\s*(?P<name>{NAME})\s(?P<rest>(?:[^,()]|\([^()]*\))*)", re.IGNORECASE
+)
+_NOT_NULL = re.compile(r"\bNOT\s+NULL\b", re.IGNORECASE)
 _HAS_VALUE = re.compile(r"\b(?:DEFAULT|GENERATED|AS|AUTO_INCREMENT|PRIMARY\s+KEY)\b", re.IGNORECASE)
 _NEW_COLUMN = re.compile(rf"\bADD\s+COLUMN\s+(?P<name>{NAME})\s(?!.*\bNOT\s+NULL\b)(?P<rest>.*)", re.I | re.S)
 _KEY = re.compile(r"\b(?:FOREIGN\s+KEY|UNIQUE)\b[^()]*\((?P<columns>[^()]*)\)", re.IGNORECASE)
@@ -79,10 +84,13 @@ _POSTGRES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
 )
 
 
-def found_in(statement: Statement, earlier: list[Statement], server: Server) -> Iterator[Found]:
+def found_in(
+    statement: Statement, earlier: list[Statement], server: Server, *, is_complete: bool = True
+) -> Iterator[Found]:
     """Yield what is dangerous in a statement.
 
     :param earlier: the statements of the same revision that run before.
+    :param is_complete: whether these are all that change rows.
     """
     if server.backend == "postgresql":
         for pattern, message, remedy in _POSTGRES:
@@ -92,8 +100,9 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
             message = "It adds a column of the type json, so that SELECT DISTINCT on the table fails."
             yield Found(BREAKS_RELEASE, message, "Use the type jsonb.")
     else:
-        yield from _renames(statement)
-        yield from _fails_on_rows(statement, earlier, server)
+        yield from _renames(statement, earlier)
+        if not (is_complete and _is_null(statement, earlier)):
+            yield from _fails_on_rows(statement, earlier, server)
         yield from _requires(statement, server)
     if server.backend in ("mysql", "mariadb"):
         yield from mysql.found_in(statement, earlier, server)
@@ -105,12 +114,12 @@ def found_in(statement: Statement, earlier: list[Statement], server: Server) -> 
         )
 
 
-def _renames(statement: Statement) -> Iterator[Found]:
+def _renames(statement: Statement, earlier: list[Statement]) -> Iterator[Found]:
     tables = dict(renames(statement.bare))
+    gone = tables.keys() - tables.values() - {each.creates for each in earlier}
     column = _RENAMES_COLUMN.search(statement.bare) if _ALTERS.match(statement.bare) and not tables else None
     is_other = column and unquoted(column["old"] or column["before"]) != unquoted(column["new"] or column["after"])
-    is_swapped = tables.keys() & tables.values()  # the name of a table that another one takes the place of
-    if is_other or any(old not in is_swapped and new not in is_swapped for old, new in tables.items()):
+    if is_other or gone:
         what = "column" if column else "table"
         yield Found(
             BREAKS_RELEASE,
@@ -120,10 +129,11 @@ def _renames(statement: Statement) -> Iterator[Found]:
 
 
 def _requires(statement: Statement, server: Server) -> Iterator[Found]:
-    """Yield a column that a statement in SQL adds. Calls of ``add_column()`` are left out; their code is checked."""
-    required = _REQUIRES.search(statement.bare) if _ALTERS.match(statement.bare) else None
-    if required and "add_column" not in statement.calls and not _HAS_VALUE.search(required["column"]):
-        yield why_required("adds a column that must not be NULL and has no default", server)
+    for clause in _ADDS.split(statement.bare)[1:] if _ALTERS.match(statement.bare) else ():
+        column = _COLUMN.match(clause)
+        if column and _NOT_NULL.search(column["rest"]) and not _HAS_VALUE.search(column["rest"]):
+            name = named("column", unquoted(column["name"]).strip("?"))
+            yield why_required(f"adds {name} that must not be NULL and has no default", server)
 
 
 def why_required(what: str, server: Server) -> Found:
@@ -143,8 +153,6 @@ def _fails_on_rows(statement: Statement, earlier: list[Statement], server: Serve
         return
     if any(_CLEANS.match(each.bare) and each.table == statement.table for each in earlier):
         return  # it may have changed the rows that break the constraint
-    if _is_null(statement, earlier):
-        return
     column = _ADDS_COLUMN.search(bare)
     if server.backend == "sqlite" and column and _SQLITE_DEFAULT.search(column["column"]):
         message = "It adds a column whose default is not a constant, which SQLite refuses if the table has rows."

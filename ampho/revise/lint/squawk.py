@@ -52,8 +52,10 @@ _REPLACED = {_TYPE: "column", "renaming-column": "column", "renaming-table": "ta
 """What to replace because of a rule, for rules without help."""
 
 _WITH_DEFAULT = re.compile(r"\bADD\s+(?!CONSTRAINT\b).*?\bDEFAULT\b(?P<value>.*)", re.IGNORECASE | re.DOTALL)
-_GENERATED = re.compile(r"\bGENERATED\s+ALWAYS\s+AS\s*\(.*\)\s*(?P<kind>STORED|VIRTUAL|)", re.IGNORECASE | re.DOTALL)
-_CALLED = re.compile(r"(\w+)\s*\(")
+_GENERATED = re.compile(r"\bGENERATED\s+ALWAYS\s+AS\s*\(", re.IGNORECASE)
+_STORED = re.compile(r"\)\s*STORED\b", re.IGNORECASE)
+_VIRTUAL = re.compile(r"\)\s*VIRTUAL\b", re.IGNORECASE)
+_CALLED = re.compile(r'([\w."]+)\s*\(')
 _KEEPS_DEFAULTS, _VIRTUAL_BY_DEFAULT = (11,), (18,)
 _SAME_IN_EACH_ROW = re.compile(
     r"(?:transaction_|statement_)?(?:timestamp|now)|timezone|date_(?:trunc|part)|extract|to_(?:timestamp|date|char|jsonb?)"
@@ -198,11 +200,11 @@ def _only_widens(call: ast.Call) -> bool:
 
 def _rewrites(bare: str, version: tuple[int, ...]) -> bool:
     """Return whether a new column with a default rewrites the table, because each row may get another value."""
-    if generated := _GENERATED.search(bare):
-        kind = generated["kind"].upper()
-        return kind == "STORED" or (not kind and version < _VIRTUAL_BY_DEFAULT)
+    generated, virtual = len(_GENERATED.findall(bare)), len(_VIRTUAL.findall(bare))
+    if _STORED.search(bare) or (generated > virtual and version < _VIRTUAL_BY_DEFAULT):
+        return True
     default = _WITH_DEFAULT.search(bare)
-    called = _CALLED.findall(default["value"]) if default else [""]
+    called = _CALLED.findall(default["value"]) if default else [] if generated else [""]
     return version < _KEEPS_DEFAULTS or not all(map(_SAME_IN_EACH_ROW.fullmatch, called))
 
 

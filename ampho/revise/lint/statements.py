@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,6 +39,15 @@ _CALLS = {
     "ADD": "create_",
 }
 """What the calls in a batch that write a statement begin with, by the verb in it; others are ``alter_column()``."""
+
+_OPTIONS = (
+    (" TYPE ", "type_"),
+    (" SET NOT NULL", "nullable"),
+    (" DROP NOT NULL", "nullable"),
+    (" SET DEFAULT", "server_default"),
+    (" DROP DEFAULT", "server_default"),
+)
+"""Words in the SQL that Alembic writes for ``alter_column()``, and the options that they are for."""
 
 _VERB = re.compile(r"\b(?:ADD\s+COLUMN|DROP\s+COLUMN|CREATE|DROP\s+INDEX|DROP|ADD)\b", re.IGNORECASE)
 
@@ -92,22 +101,33 @@ class Statement:
         found = _TABLE.match(self.bare)
         return qualified(found["name"]) if found else ""
 
+    @property
+    def creates(self) -> str:
+        """The name of the table, or of the materialized view, that it creates, with its schema; otherwise, empty."""
+        found = _CREATES.match(self.bare)
+        return qualified(found["name"]) if found else ""
 
-def written(excerpt: Excerpt, upgrade: Function | None, *, with_batches: bool) -> list[Statement]:
+
+def written(excerpt: Excerpt, code: Function | None, *, is_sqlite: bool) -> list[Statement]:
     """Return the statements in the SQL of a revision.
 
-    :param with_batches: whether to include those that each ``with op.batch_alter_table()`` writes at its end.
+    On SQLite, the SQL of batch mode creates another table instead of altering the table, so the calls in a ``with
+    op.batch_alter_table()`` suggest its statements.
     """
-    calls, in_batches = calls_in(upgrade), _calls_in_batches(upgrade)
-    found = list[Statement]()
+    calls, in_batches, tables = calls_in(code), _calls_in_batches(code), _batch_tables(code)
+    found, last = list[Statement](), 0
     for begin, line, sql in excerpt.parts():
-        for bare, text, end, in_block in executed(sql):
-            at, here = line, [call for call in calls if line in lines_of(call)]
-            if line in in_batches:
-                here = _origin(bare, in_batches[line])
-                at = here[0].lineno if here else line
-            if text and (with_batches or line not in in_batches):
-                found.append(Statement(bare, text, at, begin + end, *_about(here), in_block=in_block))
+        if is_sqlite and line in in_batches:
+            found += _suggested(in_batches[line] if line != last else (), tables)
+        else:
+            here = [call for call in calls if line in lines_of(call)]
+            for bare, text, end, in_block in executed(sql):
+                if text and line in in_batches:
+                    here = _origin(bare, in_batches[line], [call for each in found[-1:] for call in each.alters])
+                if text:
+                    at = here[0].lineno if line in in_batches and here else line
+                    found.append(Statement(bare, text, at, begin + end, *_about(here), in_block=in_block))
+        last = line
     return found
 
 
@@ -115,38 +135,56 @@ def _about(calls: Sequence[ast.Call]) -> tuple[tuple[ast.Call, ...], frozenset[s
     return tuple(call for call in calls if called(call) == "alter_column"), frozenset(map(called, calls))
 
 
-def _calls_in_batches(function: Function | None) -> dict[int, list[ast.Call]]:
+def _calls_in_batches(code: Function | None) -> dict[int, list[ast.Call]]:
     """Return the calls in each ``with op.batch_alter_table()``, by the lines on which the blocks begin."""
-    tables = batches(function) if function else {}
+    tables = _batch_tables(code)
     return {
         line: [call for call in calls_in(block) if id(call) in tables]
-        for block in _batch_blocks(function)
+        for block in _batch_blocks(code)
         for line in batch_lines(block)
     }
 
 
-def _origin(bare: str, calls: Sequence[ast.Call]) -> list[ast.Call]:
-    """Return the calls in a batch that may have written a statement, by what they name, and what they do."""
-    named = [call for call in calls if _is_named(call, bare)]
+def _batch_tables(code: Function | None) -> dict[int, str]:
+    """Return the table of each call in a ``with op.batch_alter_table()``, with its schema, by the call's identity."""
+    tables = {**batches(code)} if code else {}
+    for block in _batch_blocks(code):
+        if schema := next((name for item in block.items if (name := _schema_of(item))), ""):
+            tables |= {id(call): f"{schema}.{tables[id(call)]}" for call in calls_in(block) if id(call) in tables}
+    return tables
+
+
+def _schema_of(item: ast.withitem) -> str:
+    return string(argument(item.context_expr, "schema")) if isinstance(item.context_expr, ast.Call) else ""
+
+
+def _origin(bare: str, calls: Sequence[ast.Call], before: Sequence[ast.Call]) -> list[ast.Call]:
+    """Return the call in a batch that has written a statement, as far as its name and its kind tell.
+
+    :param before: the call of ``alter_column()`` that has written the statement before, if any.
+    """
     verb = _VERB.search(bare)
     kind = " ".join(verb[0].upper().split()) if verb else ""
-    return [call for call in named if called(call).startswith(_CALLS.get(kind, "alter_column"))] or named
+    fits = [call for call in calls if called(call).startswith(_CALLS.get(kind, "alter_column"))]
+    table = re.match(r"\s*ALTER\s", bare, re.IGNORECASE) and _TABLE.match(bare)
+    named = [call for call in fits if _is_named(call, bare[table.end() :] if table else bare)] or fits
+    if option := next((option for words, option in _OPTIONS if words in bare), ""):
+        named = [call for call in named if argument(call, option) is not None] or named
+    later = [call for call in named if all(call.lineno > each.lineno for each in before)]
+    return (named if option or not before else later or named)[:1]
 
 
-def _is_named(call: ast.Call, bare: str) -> bool:
+def _is_named(call: ast.Call, words: str) -> bool:
     name = next((text for node in ast.walk(call) if isinstance(node, ast.expr) and (text := string(node))), "")
-    return not name or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", bare) is not None
+    return not name or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words) is not None
 
 
-def suggested(upgrade: Function | None, *, batches_only: bool = False) -> list[Statement]:
-    """Return the statements that the calls in an ``upgrade()`` suggest.
+def suggested(code: Function | None) -> list[Statement]:
+    """Return the statements that the calls in a function suggest."""
+    return _suggested(calls_in(code), _batch_tables(code))
 
-    :param batches_only: whether to look only at calls in a ``with op.batch_alter_table()``.
-    """
-    if upgrade is None:
-        return []
-    tables = batches(upgrade)
-    calls = [call for call in calls_in(upgrade) if id(call) in tables or not batches_only]
+
+def _suggested(calls: Iterable[ast.Call], tables: Mapping[int, str]) -> list[Statement]:
     return [
         Statement(sql, ast.unparse(call), call.lineno, 0, *_about([call]))
         for call in calls
@@ -171,10 +209,6 @@ def _is_batch(item: ast.withitem) -> bool:
 
 def _line(item: ast.withitem) -> int:
     return item.context_expr.lineno
-
-
-_CONSTANTS = frozenset({"true", "false", "null", "literal", "bindparam", "f"})
-"""Functions of SQLAlchemy whose result is a constant in SQL."""
 
 
 def lines_of(node: ast.expr | ast.stmt) -> range:
@@ -212,7 +246,8 @@ def _sql(call: ast.Call, batch: str | None) -> Iterator[str]:
         place = int(found["place"])
         node = argument(call, found["name"], place - (batch is not None and place > 0))
         names = node.elts if isinstance(node, ast.List | ast.Tuple) else [node]
-        schema = string(argument(call, "schema")) if "table_name" in found["name"] else ""
+        keyword = "schema" if "table_name" in found["name"] else "source_schema"
+        schema = string(argument(call, keyword)) if "table" in found["name"] else ""
         return f"{schema}." * bool(schema) + ", ".join(string(each) or "?" for each in names)
 
     if called(call) == "execute":
@@ -260,11 +295,10 @@ def _column(column: ast.expr | None, *, in_batch: bool) -> str:
 
 def _default(default: ast.expr | None) -> str:
     """Return a default in SQL without literals; ``?`` if it is a constant, or not known."""
-    if not isinstance(default, ast.Call):
-        return "?"
-    if called(default) == "text":
+    if isinstance(default, ast.Call) and called(default) == "text":
         return without_literals(string(argument(default, "text", 0)) or "?", mysql=False)
-    return "?" if called(default) in _CONSTANTS else f"({called(default)}())"
+    is_function = isinstance(default, ast.Call) and re.search(r"\bfunc\.", ast.unparse(default.func))
+    return "(?())" if is_function else "?"
 
 
 @dataclass
@@ -288,8 +322,8 @@ class NewTables:
     def note(self, statement: Statement) -> None:
         """Remember the table that a statement creates, renames, or drops."""
         table = statement.table
-        if creation := _CREATES.match(statement.bare):
-            self.tables.add(qualified(creation["name"]))
+        if statement.creates:
+            self.tables.add(statement.creates)
         elif index := _INDEXES.match(statement.bare):
             self._indexes[unquoted(index["index"])] = table
         elif table and re.match(r"\s*DROP\s+TABLE", statement.bare, re.IGNORECASE):
