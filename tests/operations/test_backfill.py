@@ -845,7 +845,7 @@ def test_a_downgrade_may_have_a_backfill(project: Project, database: Database) -
         assert each.run("db-check", "--deploy").exit_code == each.run("db-status", "--check").exit_code == 15
         behind = each.run("db-check", "--deploy", "--phase", "pre").output
         assert "core_2 of core: only partly reverted, because a backfill was interrupted; continue with" in behind
-        assert "Waiting for core_2 to be finished or resolved" in each.run("db-wait", "--timeout", "0.1").output
+        assert "Waiting for core_2 to be finished or resolved" in each.run("db-wait", "--timeout", "2").output
         project.write("go", "")
         each.call("downgrade")
         assert numbers(database) == [1] * 100
