@@ -189,7 +189,7 @@ def lost_in_code(function: ast.stmt | None) -> Iterator[Described]:
             yield Described.at(node, f"{verb} {named(kind, name)}")
         elif sql := text_of(node):
             found += [(node, statement.bare) for statement in executed(sql)]
-    lines = {qualified(f"{schema}.{name}" if schema else name): line for (name, schema), line in created.items()}
+    lines = new_tables_in(function)
     for place, table, what in lost_in_statements([bare for _, bare in found], lines):
         if lines.get(table, inf) >= found[place][0].lineno:
             yield Described.at(found[place][0], what)
@@ -343,6 +343,12 @@ def created_in(function: Function) -> dict[tuple[str, str], int]:
             name = string(argument(node, "table_name", 0)), string(argument(node, "schema"))
             created[name] = min(node.lineno, created.get(name, node.lineno))
     return created
+
+
+def new_tables_in(function: Function) -> dict[str, int]:
+    """Return the name of each table that a function creates, with its schema, and the first line that creates it."""
+    created = created_in(function)
+    return {qualified(f"{schema}.{name}" if schema else name): line for (name, schema), line in created.items()}
 
 
 def named(kind: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """Find the statements, literals, and comments in SQL, and the effects of a statement.
 
-All regular expressions for SQL are in this module. They are not a parser, and ignore SQL that they do not recognize.
+The regular expressions are not a parser, and ignore SQL that they do not recognize.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ _DROPS_COLUMN = re.compile(
     rf"\bDROP\s+(?:COLUMN\s+|(?!(?:{_NO_COLUMN}|COLUMN|PARTITION)\b))(?:IF\s+EXISTS\s+)?(?P<name>{NAME})", re.IGNORECASE
 )
 _EMPTIES_PARTITION = re.compile(rf"\b(?P<verb>DROP|TRUNCATE)\s+PARTITION\s+(?:IF\s+EXISTS\s+)?{_NAMES}", re.IGNORECASE)
-CREATES_TABLE = re.compile(
-    rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{NAME})", re.IGNORECASE
+_CREATES = re.compile(
+    rf"\s*CREATE\s+(?:TEMP\w*\s+|UNLOGGED\s+)?(?:TABLE|MATERIALIZED\s+VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{NAME})",
+    re.IGNORECASE,
 )
 _RENAMES_TABLE = re.compile(
     rf"{_ALTER_TABLE}\s*(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?P<old>{NAME})\s(?:.*,)?\s*"
@@ -230,8 +231,7 @@ def lost_in_statements(found: Sequence[str], new_tables: Iterable[str] = ()) -> 
     new_tables = {*new_tables}
     taken, moved, replaced = dict[str, int](), dict[str, str](), set[str]()
     for place, bare in enumerate(found):
-        if creation := CREATES_TABLE.match(bare):
-            new_tables.add(qualified(creation["name"]))
+        new_tables.add(creates(bare))
         for old, new in renames(bare):
             if old in new_tables:
                 new_tables.add(new)
@@ -240,11 +240,16 @@ def lost_in_statements(found: Sequence[str], new_tables: Iterable[str] = ()) -> 
             moved[old] = new
     created: set[str] = set()
     for place, bare in enumerate(found):
-        if creation := CREATES_TABLE.match(bare):
-            created.add(qualified(creation["name"]))
+        created.add(creates(bare))
         for table, what in lost_in_statement(bare):
             if not table or (table not in created | replaced and taken.get(table, -1) < place):
                 yield place, table, what
+
+
+def creates(bare: str) -> str:
+    """Return the table or materialized view that a statement creates, as :func:`qualified` does; empty for others."""
+    found = _CREATES.match(bare)
+    return qualified(found["name"]) if found else ""
 
 
 def renames(bare: str) -> Iterator[tuple[str, str]]:
@@ -291,7 +296,7 @@ def _described(found: dict[str, str], text: str) -> dict[str, str]:
 
 
 def lost_in_statement(bare: str) -> Iterator[tuple[str, str]]:
-    """Yield what a statement loses; see :func:`lost_in_statements`, which leaves out what is not lost."""
+    """Yield each table that a statement drops or empties, and a description, as :func:`lost_in_statements` does."""
     if drop := _DROPS.match(bare):
         for name in drop["names"].split(","):
             yield qualified(name), f"drops the {drop['kind'].lower()} {unquoted(name)}"

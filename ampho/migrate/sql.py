@@ -78,7 +78,7 @@ class Excerpt:
     lines: Sequence[tuple[int, int]] = ()
 
     def parts(self) -> Iterator[tuple[int, int, str]]:
-        """Yield the SQL that each line wrote, with its place and the line, which is 0 if it is not known."""
+        """Yield the place where the SQL of each write begins, the line that wrote it (0 if unknown), and the SQL."""
         begin = 0
         for end, line in (*self.lines, (len(self.sql), 0)):
             yield begin, line, self.sql[begin:end]

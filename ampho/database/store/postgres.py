@@ -59,7 +59,7 @@ class PostgresStore(ServerStore):
             raise
 
     def publish(self, name: str, key: str) -> None:
-        """Turn a build into a template by renaming it, at last: without a mark, others would take it for an old one."""
+        """Turn a build into a template by renaming it, after marking it, because others drop unmarked templates."""
         with self._managing(name) as server:
             if self._find(key):
                 return self._drop(server, name)

@@ -15,11 +15,19 @@ from ampho.database.version_rows import Applied
 from ampho.errors import ConfigurationError, RenderError, SpecifierError
 from ampho.history.files import read_bytes
 from ampho.history.graph import Branch, Graph
-from ampho.history.losses import Function, calls_in, converted_in_code, created_in, functions, joined, narrowed_in_code
+from ampho.history.losses import (
+    Function,
+    calls_in,
+    converted_in_code,
+    functions,
+    joined,
+    narrowed_in_code,
+    new_tables_in,
+)
 from ampho.history.required import required_in_code
 from ampho.history.revision import Revision
 from ampho.history.specifier import find_target, parse
-from ampho.history.sql import CHANGES_SCHEMA, lost_in_statement, lost_in_statements, qualified
+from ampho.history.sql import CHANGES_SCHEMA, lost_in_statement, lost_in_statements
 from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 from ampho.migrate.sql import Excerpt, render_each
@@ -110,7 +118,7 @@ def _created(revisions: Iterable[Revision]) -> Iterator[str]:
     for revision in revisions:
         upgrade = functions(read_bytes(revision.file)).get("upgrade")
         if isinstance(upgrade, Function):
-            yield from (qualified(f"{schema}.{name}" if schema else name) for name, schema in created_in(upgrade))
+            yield from new_tables_in(upgrade)
 
 
 @dataclass
@@ -212,12 +220,11 @@ def _own(drafted: Draft, checked: _Checked, earlier: Sequence[Function]) -> Iter
             yield checked.violation(NO_SQL, f"Only its code was checked. {checked.sql}", at=line)
     yield from _lost(checked, is_sqlite=is_sqlite)
     yield from _changed(drafted, checked, earlier)
-    in_batches = code.lines_in_batches(checked.code)
+    in_batches, is_complete = code.lines_in_batches(checked.code), checked.is_complete
     for number, statement in enumerate(checked.statements):
         if not statement.is_new:
             before = checked.statements[:number]
-            found = found_in(statement, before, drafted.server, is_complete=checked.is_complete)
-            for rule, message, help_ in found:
+            for rule, message, help_ in found_in(statement, before, drafted.server, is_complete=is_complete):
                 if rule != WHOLE_TABLE or statement.line not in in_batches:
                     yield checked.violation(rule, message, help_, statement)
     if why := code.why_irreversible(checked.defined):
@@ -274,7 +281,7 @@ def _squawk(drafted: Draft, checked: Sequence[_Checked]) -> Iterator[Violation]:
             each, statement = inside[one.number - len(rendered)]
             before = each.statements[: each.statements.index(statement)]
         if statement is None or statement.is_new or (statement.in_block and one.rule == "syntax-error"):
-            continue  # a block may put names into SQL that is not complete
+            continue  # a block may build the SQL that it executes from parts
         # What another table replaces is not lost.
         is_reported = _LOSES.match(one.rule) and next(lost_in_statement(statement.bare), None)
         if squawk.is_about_timeouts(one.rule):

@@ -178,7 +178,7 @@ def _modified(statement: Statement, words: str, server: Server) -> Iterator[_Eff
 
 
 def _is_open(call: ast.Call) -> bool:
-    """Return whether only the values of variables say what a call of ``alter_column()`` does."""
+    """Return whether what a call of ``alter_column()`` does depends on the values of variables."""
     nullable = argument(call, "nullable")
     return any(word.arg is None for word in call.keywords) or not isinstance(nullable, ast.Constant | None)
 

@@ -116,7 +116,8 @@ def found_in(
 
 def _renames(statement: Statement, earlier: list[Statement]) -> Iterator[Found]:
     tables = dict(renames(statement.bare))
-    gone = tables.keys() - tables.values() - {each.creates for each in earlier}
+    gone = tables.keys() - tables.values()
+    gone -= {each.creates for each in earlier if gone}
     column = _RENAMES_COLUMN.search(statement.bare) if _ALTERS.match(statement.bare) and not tables else None
     is_other = column and unquoted(column["old"] or column["before"]) != unquoted(column["new"] or column["after"])
     if is_other or gone:

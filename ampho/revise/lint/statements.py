@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ampho.history.losses import Function, argument, called, calls_in, string, type_name
 from ampho.history.required import batches, has_value, is_false, is_true
-from ampho.history.sql import NAME, executed, qualified, renames, statements, unquoted, without_literals
+from ampho.history.sql import NAME, creates, executed, qualified, renames, statements, unquoted, without_literals
 from ampho.migrate.sql import Excerpt
 
 _TABLE = re.compile(
@@ -25,10 +25,6 @@ _INDEXES = re.compile(
     re.IGNORECASE,
 )
 _DROPS_INDEX = re.compile(rf"\s*DROP\s+INDEX\s+(?:CONCURRENTLY\s+)?(?:IF\s+EXISTS\s+)?(?P<index>{NAME})", re.IGNORECASE)
-_CREATES = re.compile(
-    rf"\s*CREATE\s+(?:(?:TEMP\w*|UNLOGGED)\s+)?(?:TABLE|MATERIALIZED\s+VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?(?P<name>{NAME})",
-    re.IGNORECASE,
-)
 
 _CALLS = {
     "ADD COLUMN": "add_column",
@@ -38,7 +34,7 @@ _CALLS = {
     "DROP": "drop_constraint",
     "ADD": "create_",
 }
-"""What the calls in a batch that write a statement begin with, by the verb in it; others are ``alter_column()``."""
+"""How the name of the method that wrote a statement of a batch begins, by its verb; else, it is ``alter_column``."""
 
 _OPTIONS = (
     (" TYPE ", "type_"),
@@ -80,8 +76,8 @@ class Statement:
     :ivar text: its SQL, or its code if that is all that is known.
     :ivar line: the line of the revision file that it is from; 0 if it is not known.
     :ivar end: where it ends in the SQL of the revision.
-    :ivar alters: the calls of ``alter_column()`` that it is from.
-    :ivar calls: the names of the functions and methods whose calls it is from.
+    :ivar alters: the calls of ``alter_column()`` that wrote it.
+    :ivar calls: the names of the functions and methods that wrote it.
     :ivar in_block: whether it is in an anonymous block of PostgreSQL.
     :ivar is_new: whether it changes only a new table.
     """
@@ -104,8 +100,7 @@ class Statement:
     @property
     def creates(self) -> str:
         """The name of the table, or of the materialized view, that it creates, with its schema; otherwise, empty."""
-        found = _CREATES.match(self.bare)
-        return qualified(found["name"]) if found else ""
+        return creates(self.bare)
 
 
 def written(excerpt: Excerpt, code: Function | None, *, is_sqlite: bool) -> list[Statement]:
@@ -159,9 +154,9 @@ def _schema_of(item: ast.withitem) -> str:
 
 
 def _origin(bare: str, calls: Sequence[ast.Call], before: Sequence[ast.Call]) -> list[ast.Call]:
-    """Return the call in a batch that has written a statement, as far as its name and its kind tell.
+    """Return the call in a batch that wrote a statement, judging by its kind and the name in it.
 
-    :param before: the call of ``alter_column()`` that has written the statement before, if any.
+    :param before: the call of ``alter_column()`` that wrote the previous statement, if any.
     """
     verb = _VERB.search(bare)
     kind = " ".join(verb[0].upper().split()) if verb else ""
