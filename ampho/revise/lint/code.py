@@ -18,7 +18,7 @@ from ampho.history.losses import (
     string,
 )
 from ampho.history.required import batches
-from ampho.revise.lint.statements import lines_of
+from ampho.revise.lint.sources import lines_of
 
 LOSS_HELP = "Release code that does not use it first, and back up the data that you may need."
 NULL_HELP = "Let the column be NULL, fill it, and make it NOT NULL in a later revision."

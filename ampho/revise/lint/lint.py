@@ -32,6 +32,7 @@ from ampho.migrate.project import Project
 from ampho.migrate.queries import query
 from ampho.migrate.sql import Excerpt, render_each
 from ampho.revise.lint import branch, code, squawk
+from ampho.revise.lint.batches import batch_lines
 from ampho.revise.lint.report import (
     DATA_LOSS,
     IRREVERSIBLE,
@@ -42,7 +43,8 @@ from ampho.revise.lint.report import (
     Violation,
 )
 from ampho.revise.lint.rules import found_in, why_required
-from ampho.revise.lint.statements import NewTables, Server, Statement, batch_lines, suggested, written
+from ampho.revise.lint.sources import suggested, written
+from ampho.revise.lint.statements import NewTables, Server, Statement
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
